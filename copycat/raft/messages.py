@@ -1,0 +1,113 @@
+"""What members say to each other, without the payloads: indexes, terms and answers.
+
+Field order: term, from, to, then the message's own. Every message is one-way; an answer is a
+message too. Names follow Ongaro's thesis, figure 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A batch as Raft sees it: the indexes it covers and its term."""
+
+    base_index: int
+    last_index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRequest:
+    """Whole batches after ``prev_index``, or none (a heartbeat or a read round).
+
+    Outgoing, ``last_index`` names the last entry and the shell fetches the images; incoming, the
+    shell has filled ``spans`` and, aligned with them, ``images``, which Raft never looks into.
+    ``round`` numbers the leader's rounds within its term: an answer that echoes it proves that the
+    follower still accepted this leader after the round began.
+    """
+
+    term: int
+    sender: str
+    to: str
+    prev_index: int
+    prev_term: int
+    last_index: int
+    commit_index: int
+    round: int
+    spans: tuple[Span, ...] = ()
+    images: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResponse:
+    """``match_index``: durable here and equal to the leader's log.
+
+    On a mismatch ``success`` is False and the hint is the follower's last entry that may match:
+    the largest index <= prev_index with a term <= prev_term, with that term (thesis 3.5 refined by
+    skipping whole terms).
+    """
+
+    term: int
+    sender: str
+    to: str
+    success: bool
+    match_index: int
+    round: int
+    hint_index: int = 0
+    hint_term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VoteRequest:
+    """``pre``: would you vote for me in ``term``? Nobody's term changes by asking (thesis 9.6)."""
+
+    term: int
+    sender: str
+    to: str
+    last_index: int
+    last_term: int
+    pre: bool
+
+
+@dataclass(frozen=True, slots=True)
+class VoteResponse:
+    """A granted pre-vote carries the asked term, a refusal the refuser's own."""
+
+    term: int
+    sender: str
+    to: str
+    granted: bool
+    pre: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """Bytes [offset, offset+len) of the snapshot at (index, snapshot_term), ``total`` long."""
+
+    term: int
+    sender: str
+    to: str
+    index: int
+    snapshot_term: int
+    offset: int
+    total: int
+    data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotResponse:
+    """``offset``: the next byte wanted. ``done``: the snapshot at ``index`` is installed."""
+
+    term: int
+    sender: str
+    to: str
+    index: int
+    offset: int
+    done: bool
+
+
+Message = (
+    AppendRequest | AppendResponse | VoteRequest | VoteResponse | SnapshotChunk | SnapshotResponse
+)

@@ -1,0 +1,54 @@
+"""What Raft asks for after a step, and the order in which it must be done.
+
+1. If ``hard_state`` is set, it must be durable BEFORE any message of this or a later `Ready`
+   leaves; answer with `Saved`.
+2. ``truncate_from``: drop the log from that index on, durably, BEFORE ``append`` is written.
+3. ``append``: stage these images; when they are durable, answer with `Durable`.
+4. ``messages`` may leave while 3 is still under way (a follower's acknowledgement is only made
+   after `Durable`, so nothing is promised early; the leader may send before its own sync, thesis
+   10.2.1).
+5. Entries up to ``commit_index`` may be applied.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from .messages import Message, SnapshotChunk, SnapshotResponse
+
+
+class Role(enum.Enum):
+    """The part this member plays in its current term."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """What must survive a crash before anybody hears of it."""
+
+    term: int = 0
+    vote: str | None = None
+
+
+@dataclass(slots=True)
+class Ready:
+    """Everything one step asks for; see the module's text for the order."""
+
+    hard_state: HardState | None = None
+    truncate_from: int | None = None
+    append: list[bytes] = field(default_factory=list)  # images, in index order
+    messages: list[Message] = field(default_factory=list)
+    commit_index: int = 0
+    elected: bool = False  # just became leader: propose the no-op now, before anything else
+    deposed: bool = False  # just stopped being leader: proposals without an answer are unknown
+    reads: list[tuple[int, int]] = field(default_factory=list)  # (id, index): serve once applied
+    reads_failed: list[int] = field(default_factory=list)  # not leader (any more): ask elsewhere
+    install: list[str] = field(default_factory=list)  # peers that need a snapshot: begin sending
+    chunks: list[SnapshotChunk] = field(default_factory=list)  # accepted: write, then answer
+    snapshot_answers: list[SnapshotResponse] = field(default_factory=list)  # send the next chunk
+    wake_at: float = 0.0  # step again at this time at the latest

@@ -1,0 +1,258 @@
+"""The applier: turns committed batches into state, the same on every member.
+
+It is the replicated state of a member: sessions, path tree, resources with their machines, timers.
+It sees only images and log time: no clock, no connection, no leader. Recovery has no code of its
+own; entries replay through here. What the outside has to hear is collected in `Applied`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .._core.kernel import batch_runs, decode_commands
+from .._core.layout import BATCH_HEADER, Kind
+from ..errors import invariant
+from ..machine import StateMachine
+from ..serializer import Serializer
+from .executor import Executor
+from .sessions import Session, SessionTable
+from .system import System
+
+
+@dataclass(slots=True)
+class Applied:
+    """What applying brought about and a leader has to tell its clients."""
+
+    answers: list[tuple[int, int, list[bytes]]] = field(default_factory=list)  # session, first
+    events: list[tuple[int, int, int, bytes]] = field(default_factory=list)  # session, index, prev
+    registered: list[tuple[bytes, int]] = field(default_factory=list)  # client uuid, session
+    kept: list[tuple[int, int]] = field(default_factory=list)  # session, nonce
+    unknown: list[tuple[int, int]] = field(default_factory=list)  # session, first sequence
+    ended: list[int] = field(default_factory=list)  # sessions
+
+
+class Applier:
+    """Applies images in index order; ``index`` and ``time_us`` are those of the last one."""
+
+    def __init__(self, machines: Mapping[str, type[StateMachine]], serializer: Serializer) -> None:
+        self.index = 0
+        self.time_us = 0
+        self.sessions = SessionTable()
+        self.timers: list[tuple[int, int, int, str, bytes]] = []  # due_us, nth, resource, op, args
+        self._timers_made = 0
+        self._events: dict[int, list[list[object]]] = {}  # session -> [[resource, event, value]]
+        self._out = Applied()
+        self._pack = Serializer(opaque=True).pack
+        self._unpack = Serializer(opaque=True).unpack
+        self.executor = Executor(machines, serializer, self)
+        self.system = System(self.executor, self)
+        self._handlers: dict[int, Callable[..., None]] = {
+            Kind.COMMAND: self._commands,
+            Kind.REGISTER: self._register,
+            Kind.KEEP_ALIVE: self._keep_alive,
+            Kind.UNREGISTER: self._unregister,
+            Kind.INITIALIZE: self._initialize,
+            Kind.TICK: self._nothing,
+            Kind.CONFIGURATION: self._nothing,
+        }
+
+    # -- applying ------------------------------------------------------------------------------
+
+    def apply(self, image: bytes) -> None:
+        """Apply one verified image; it must begin right after ``index``."""
+        header = BATCH_HEADER.unpack_from(image)
+        base, time_us, count = header[4], header[6], header[7]
+        invariant(base == self.index + 1, f"applied {self.index}, then a batch from {base}")
+        invariant(time_us >= self.time_us, f"log time went back at index {base}")
+        self.time_us = time_us
+        self.index = base
+        runs = batch_runs(image)
+        if runs[0][0] == Kind.INITIALIZE:
+            # Before anything is found to be overdue: no one could be heard without a leader.
+            self.sessions.touch_all(time_us)
+        self._advance(base)
+        for kind, session, first, acknowledged, length, offset in runs:
+            self._handlers[kind](image, base, session, first, acknowledged, length, offset)
+            base += length
+        if self._events:
+            self._flush_events(self.index)
+        self.index = header[4] + count - 1
+
+    def take(self) -> Applied:
+        """What came about since the last call."""
+        out, self._out = self._out, Applied()
+        return out
+
+    def query(self, buffer: bytes, offset: int, count: int) -> list[bytes]:
+        """The results of ``count`` queries on the state as it is; changes nothing."""
+        answer = self.executor.query
+        return [
+            self.system.query(operation, arguments)
+            if resource == 0
+            else answer(resource, operation, arguments)
+            for resource, operation, arguments in decode_commands(buffer, offset, count)
+        ]
+
+    def next_deadline_us(self) -> int | None:
+        """The log time at which a session expires or a timer is due; None if neither."""
+        expiry = self.sessions.next_deadline_us()
+        if not self.timers:
+            return expiry
+        return self.timers[0][0] if expiry is None else min(expiry, self.timers[0][0])
+
+    # -- runtime for machines ------------------------------------------------------------------
+
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None:
+        """Queue an event for one session, or for every session that listens."""
+        for session in self.system.listeners(resource, event) if to is None else (to,):
+            if self.sessions.get(session) is not None:
+                self._events.setdefault(session, []).append([resource, event, value])
+
+    def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None:
+        """Run a command of ``resource`` once log time has advanced by ``delay_us``."""
+        self._timers_made += 1
+        due = self.time_us + max(0, delay_us)
+        timer = (due, self._timers_made, resource, operation, arguments)
+        heapq.heappush(self.timers, timer)
+
+    # -- kinds of runs -------------------------------------------------------------------------
+
+    def _commands(
+        self, image: bytes, base: int, id_: int, first: int, acknowledged: int, count: int, at: int
+    ) -> None:
+        session = self.sessions.get(id_)
+        if session is None or session.doomed:
+            self._out.unknown.append((id_, first))
+            return
+        session.seen_us = self.time_us
+        session.acknowledge(acknowledged)
+        # The first ``skip`` commands were applied before: an old leader had logged them already.
+        skip = session.last_sequence + 1 - first
+        invariant(skip >= 0, f"session {id_} skipped from {session.last_sequence} to {first}")
+        if skip < count:
+            results = self._run(
+                decode_commands(image, at, count, skip), base + skip, session.id
+            )
+            session.results.extend(results)
+            session.last_sequence = first + count - 1
+            self._out.answers.append((id_, first + skip, results))
+
+    def _run(
+        self, commands: list[tuple[int, int, bytes]], index: int, session: int
+    ) -> list[bytes]:
+        time_us = self.time_us
+        command = self.executor.command
+        events = self._events
+        results: list[bytes] = []
+        for resource, operation, arguments in commands:
+            self.index = index
+            if resource:
+                results.append(command(resource, operation, arguments, index, time_us, session))
+            else:
+                results.append(self.system.command(operation, arguments, session))
+            if events:
+                self._flush_events(index)
+            index += 1
+        return results
+
+    def _register(
+        self, image: bytes, base: int, _: int, __: int, ___: int, count: int, at: int
+    ) -> None:
+        for index, (_r, _o, arguments) in enumerate(decode_commands(image, at, count), base):
+            self.index = index
+            uuid, timeout_ms, name = self._unpack(arguments)
+            session = self.sessions.register(index, uuid, name, timeout_ms * 1000, self.time_us)
+            self._out.registered.append((uuid, session.id))
+            if session.id == index:
+                for instance in self.executor.instances():
+                    self.executor.hook(instance, "on_register", index, self.time_us, session.id)
+            if self._events:
+                self._flush_events(index)
+
+    def _keep_alive(
+        self, image: bytes, base: int, id_: int, nonce: int, acknowledged: int, count: int, at: int
+    ) -> None:
+        session = self.sessions.get(id_)
+        if session is None or session.doomed:
+            self._out.unknown.append((id_, 0))
+            return
+        session.seen_us = self.time_us
+        session.acknowledge(acknowledged)
+        session.acknowledge_events(self._unpack(decode_commands(image, at, 1)[0][2])[0])
+        self._out.kept.append((id_, nonce))
+
+    def _unregister(
+        self, image: bytes, base: int, id_: int, _: int, __: int, ___: int, at: int
+    ) -> None:
+        session = self.sessions.remove(id_)
+        if session is not None:
+            self.index = base
+            self._end(session, base, expired=False)
+            if self._events:
+                self._flush_events(base)
+
+    def _initialize(
+        self, image: bytes, base: int, _: int, __: int, ___: int, count: int, at: int
+    ) -> None:
+        leader, types = self._unpack(decode_commands(image, at, 1)[0][2])
+        self.system.allow(leader, types)
+
+    def _nothing(self, *_: object) -> None:
+        """Only carries log time (or, a configuration, speaks to Raft alone)."""
+
+    # -- log time ------------------------------------------------------------------------------
+
+    def _advance(self, index: int) -> None:
+        """Timers that are due, then sessions that are overdue, each in deterministic order."""
+        while self.timers and self.timers[0][0] <= self.time_us:
+            _, _, resource, operation, arguments = heapq.heappop(self.timers)
+            self.executor.timer(resource, operation, arguments, index, self.time_us)
+        for session in self.sessions.expired(self.time_us):
+            self._end(session, index, expired=True)
+
+    def _end(self, session: Session, index: int, *, expired: bool) -> None:
+        self._out.ended.append(session.id)
+        self._events.pop(session.id, None)
+        self.system.forget(session.id)
+        for instance in self.executor.instances():
+            if expired:
+                self.executor.hook(instance, "on_expire", index, self.time_us, session.id)
+            self.executor.hook(instance, "on_close", index, self.time_us, session.id)
+
+    def _flush_events(self, index: int) -> None:
+        for id_, events in self._events.items():
+            session = self.sessions.get(id_)
+            if session is not None and not session.doomed:
+                payload = self._pack(events)
+                self._out.events.append((id_, index, session.add_event(index, payload), payload))
+        self._events.clear()
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    def image(self) -> bytes:
+        """The whole state at ``index``, in one deterministic encoding; only between batches."""
+        return self._pack(
+            [
+                self.index,
+                self.time_us,
+                self._timers_made,
+                [list(timer) for timer in sorted(self.timers)],
+                [session.image() for session in self.sessions],
+                self.system.image(),
+                self.executor.image(),
+            ]
+        )
+
+    def restore(self, image: bytes) -> None:
+        """Become the state that made ``image``."""
+        index, time_us, timers_made, timers, sessions, system, instances = self._unpack(image)
+        self.index, self.time_us, self._timers_made = index, time_us, timers_made
+        self.timers = [tuple(timer) for timer in timers]  # sorted, hence a heap
+        self.sessions = SessionTable(map(Session.from_image, sessions))
+        self._events.clear()
+        self._out = Applied()
+        self.executor.restore(instances)
+        self.system.restore(system)
+

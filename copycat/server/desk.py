@@ -1,0 +1,375 @@
+"""The desk: where clients' frames are checked, admitted, held, and answered.
+
+It belongs to the member's turn and is as synchronous and pure as that. A leader's admission keeps
+per-session continuity: a run is logged only if it continues the last one logged, so replicated
+state never has to wait for a hole (H38). What the desk keeps is volatile: after a change of leader
+clients attach to the new one and send again what was not answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .._core.codec import (
+    ANSWERS_HEAD,
+    ATTACH_HEAD,
+    ATTACHED_HEAD,
+    EVENTS_HEAD,
+    KEPT_HEAD,
+    QUERY_HEAD,
+    REJECT_HEAD,
+    RESULTS_HEAD,
+    U64,
+    Frame,
+    Reason,
+    pack_frame,
+)
+from .._core.kernel import check_run, decode_commands, encode_results, encode_run, slice_run
+from .._core.layout import FormatError, Kind
+from ..errors import SerializationError
+from ..serializer import Serializer
+from ..types import Consistency
+from .applier import Applied, Applier
+from .sessions import Session
+
+ARGUMENTS_MAX = 1 << 20
+IN_FLIGHT_MAX = 8192
+HELD_BYTES_MAX = 8 << 20
+WAITING_MAX = 65_536
+SESSION_TIMEOUT_MS = (100, 3_600_000)
+RETRY_MS = 20
+
+
+class Host(Protocol):
+    """What the desk asks of its member."""
+
+    @property
+    def leading(self) -> bool:
+        """Leader, though perhaps not ready to serve yet."""
+
+    @property
+    def serving(self) -> bool:
+        """Leader, and everything logged before its term is applied."""
+
+    @property
+    def overloaded(self) -> bool:
+        """Too much is logged and not applied yet."""
+
+    def admin(self, name: str, arguments: list[object]) -> object:
+        """Answer an administrator; raises `CopycatError`."""
+
+
+class Desk:
+    """Admission and answers for the client connections of one member."""
+
+    def __init__(self, applier: Applier, host: Host) -> None:
+        self._applier = applier
+        self._host = host
+        self._serializer = Serializer(opaque=True)
+        self._out: dict[int, list[bytes]] = {}
+        self._close: list[int] = []
+        self._attached: dict[int, int] = {}  # session -> connection
+        self._appended: dict[int, int] = {}  # session -> last sequence in the log
+        self._registering: dict[bytes, int] = {}  # client uuid -> connection
+        self._held: list[tuple[int, int, bytes]] = []
+        self._held_bytes = 0
+        self._fresh_reads: list[tuple[int, bytes]] = []
+        self._reads: dict[int, list[tuple[int, bytes]]] = {}  # Raft's read id -> queries
+        self._waiting: list[tuple[int, int, bytes]] = []  # (index to reach, connection, queries)
+        self._read_ids = 0
+        self.runs: list[bytes] = []  # admitted in this turn, to be logged
+        self._handlers: dict[int, Callable[[int, bytes], None]] = {
+            Frame.RUN: self._run,
+            Frame.REGISTER: self._register,
+            Frame.ATTACH: self._attach,
+        }
+
+    # -- in ------------------------------------------------------------------------------------
+
+    def frame(self, connection: int, type_: int, payload: bytes) -> None:
+        """A client sent a frame."""
+        try:
+            if type_ == Frame.QUERIES:
+                self._queries(connection, payload)
+            elif type_ == Frame.ADMIN:
+                self._admin(connection, payload)
+            elif type_ not in self._handlers:
+                raise FormatError(f"clients do not send frames of type {type_}")
+            elif self._host.serving:
+                self._handlers[type_](connection, payload)
+            elif not self._host.leading:
+                self._reject_frame(connection, type_, payload, Reason.NOT_LEADER, 0)
+            elif self._held_bytes + len(payload) > HELD_BYTES_MAX:
+                self._reject_frame(connection, type_, payload, Reason.OVERLOADED, RETRY_MS)
+            else:
+                self._held.append((connection, type_, payload))
+                self._held_bytes += len(payload)
+        except (FormatError, SerializationError, ValueError, TypeError) as problem:
+            self._reject(connection, Reason.MALFORMED, type_, 0, 0, 0, str(problem))
+            self._close.append(connection)
+
+    def gone(self, connection: int) -> None:
+        """A client's connection is closed."""
+        for session in [s for s, c in self._attached.items() if c == connection]:
+            del self._attached[session]
+        self._waiting = [query for query in self._waiting if query[1] != connection]
+
+    def began_serving(self) -> None:
+        """The member can serve as leader from now on: what was held is looked at."""
+        self._appended.clear()
+        held, self._held, self._held_bytes = self._held, [], 0
+        for connection, type_, payload in held:
+            self.frame(connection, type_, payload)
+
+    def deposed(self) -> None:
+        """The member does not lead any more: nothing can be promised."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        for connection, type_, payload in held:
+            self._reject_frame(connection, type_, payload, Reason.NOT_LEADER, 0)
+        self.runs.clear()
+        self._appended.clear()
+        self._attached.clear()
+        self._registering.clear()
+
+    # -- reads ---------------------------------------------------------------------------------
+
+    def take_read(self) -> int | None:
+        """An id for all linearizable queries of this turn, for which Raft shall find an index."""
+        if not self._fresh_reads:
+            return None
+        self._read_ids += 1
+        self._reads[self._read_ids] = self._fresh_reads
+        self._fresh_reads = []
+        return self._read_ids
+
+    def read_index(self, id_: int, index: int) -> None:
+        """The queries behind ``id_`` may be answered once ``index`` is applied."""
+        self._waiting += [
+            (index, connection, payload) for connection, payload in self._reads.pop(id_, ())
+        ]
+
+    def read_failed(self, id_: int) -> None:
+        """Leadership could not be confirmed for the queries behind ``id_``."""
+        for connection, payload in self._reads.pop(id_, ()):
+            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+
+    def answer_queries(self) -> None:
+        """Answer every waiting query whose index is applied."""
+        if not self._waiting:
+            return
+        applied = self._applier.index
+        waiting: list[tuple[int, int, bytes]] = []
+        for query in self._waiting:
+            if query[0] > applied:
+                waiting.append(query)
+                continue
+            _, connection, payload = query
+            first, _, count, _ = QUERY_HEAD.unpack_from(payload)
+            try:
+                results = self._applier.query(payload, QUERY_HEAD.size, count)
+            except FormatError as problem:
+                self._reject(connection, Reason.MALFORMED, Frame.QUERIES, 0, 0, 0, str(problem))
+                self._close.append(connection)
+                continue
+            head = ANSWERS_HEAD.pack(first, applied, count)
+            self._send(connection, Frame.ANSWERS, head, encode_results(results))
+        self._waiting = waiting
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def answer(self, out: Applied) -> None:
+        """Tell clients what applying brought about; the leader calls it."""
+        attached = self._attached
+        for session, index, previous, payload in out.events:
+            self._send_event(attached.get(session), session, index, previous, payload)
+        applied = self._applier.index
+        for session, first, results in out.answers:
+            connection = attached.get(session)
+            if connection is not None:
+                head = RESULTS_HEAD.pack(session, first, applied, len(results))
+                self._send(connection, Frame.RESULTS, head, encode_results(results))
+        for uuid, session in out.registered:
+            connection = self._registering.pop(uuid, None)
+            if connection is not None:
+                attached[session] = connection
+                self._send(connection, Frame.REGISTERED, U64.pack(session))
+        for session, nonce in out.kept:
+            connection = attached.get(session)
+            if connection is not None:
+                self._send(connection, Frame.KEPT, KEPT_HEAD.pack(session, nonce))
+        for session in [id_ for id_, _ in out.unknown] + out.ended:
+            self._appended.pop(session, None)
+            connection = attached.pop(session, None)
+            if connection is not None:
+                self._send(connection, Frame.CLOSED, U64.pack(session))
+
+    def take_frames(self) -> tuple[list[tuple[int, bytes]], list[int]]:
+        """What to send now, one piece of bytes a connection, and what to close after that."""
+        frames = [(connection, b"".join(parts)) for connection, parts in self._out.items()]
+        close = self._close
+        self._out, self._close = {}, []
+        return frames, close
+
+    # -- frames of clients ---------------------------------------------------------------------
+
+    def _run(self, connection: int, payload: bytes) -> None:
+        kind, id_, first, acknowledged, count, end = check_run(
+            payload, 0, len(payload), ARGUMENTS_MAX
+        )
+        if end != len(payload):
+            raise FormatError("a run does not fill its frame")
+        session = self._applier.sessions.get(id_)
+        if session is None or session.doomed:
+            self._reject(connection, Reason.UNKNOWN_SESSION, Frame.RUN, count, first, id_)
+            return
+        self._attached[id_] = connection
+        if kind == Kind.COMMAND:
+            self._commands(connection, payload, session, first, acknowledged, count)
+        elif kind == Kind.KEEP_ALIVE and count == 1:
+            (event_index,) = self._single(payload)
+            if not isinstance(event_index, int):
+                raise FormatError("a keep-alive names the last event received")
+            self.runs.append(payload)
+        elif kind == Kind.UNREGISTER and count == 1:
+            self.runs.append(payload)
+        else:
+            raise FormatError(f"clients do not send runs of kind {kind}")
+
+    def _commands(
+        self,
+        connection: int,
+        payload: bytes,
+        session: Session,
+        first: int,
+        acknowledged: int,
+        count: int,
+    ) -> None:
+        id_ = session.id
+        last = self._appended.get(id_, session.last_sequence)
+        if first > last + 1 or first == 0:
+            self._reject(connection, Reason.OUT_OF_ORDER, Frame.RUN, count, first, last + 1)
+            return
+        skip = last + 1 - first
+        if skip:
+            # Sent again after a reconnect. What is applied is answered from the cache; what is
+            # logged and not applied yet will be answered when it is.
+            self._answer_from_cache(connection, session, first, count)
+            if skip >= count:
+                return
+        if self._host.overloaded or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
+            self._reject(
+                connection, Reason.OVERLOADED, Frame.RUN, count - skip, first + skip, RETRY_MS
+            )
+            return
+        self._appended[id_] = first + count - 1
+        self.runs.append(slice_run(payload, 0, skip) if skip else payload)
+
+    def _answer_from_cache(
+        self, connection: int, session: Session, first: int, count: int
+    ) -> None:
+        begin = max(first, session.acknowledged + 1)
+        number = min(first + count - 1, session.last_sequence) - begin + 1
+        if number <= 0:
+            return
+        cached = session.cached(begin, number)
+        if cached is not None:
+            head = RESULTS_HEAD.pack(session.id, begin, self._applier.index, number)
+            self._send(connection, Frame.RESULTS, head, encode_results(cached))
+
+    def _register(self, connection: int, payload: bytes) -> None:
+        fields = self._serializer.unpack(payload)
+        if not (isinstance(fields, list) and len(fields) == 3):
+            raise FormatError("a registration has three fields")
+        uuid, timeout_ms, name = fields
+        low, high = SESSION_TIMEOUT_MS
+        if (
+            not (isinstance(uuid, bytes) and len(uuid) == 16)
+            or not (isinstance(timeout_ms, int) and low <= timeout_ms <= high)
+            or not (isinstance(name, str) and len(name) <= 256)
+        ):
+            raise FormatError("a registration needs a uuid, a timeout in ms, and a name")
+        self._registering[uuid] = connection
+        self.runs.append(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, payload)]))
+
+    def _attach(self, connection: int, payload: bytes) -> None:
+        if len(payload) != ATTACH_HEAD.size:
+            raise FormatError("an attach frame has the wrong length")
+        id_, last_event = ATTACH_HEAD.unpack(payload)
+        session = self._applier.sessions.get(id_)
+        if session is None or session.doomed:
+            self._send(connection, Frame.ATTACHED, ATTACHED_HEAD.pack(id_, 0, 0))
+            return
+        self._attached[id_] = connection
+        self._send(connection, Frame.ATTACHED, ATTACHED_HEAD.pack(id_, session.last_sequence, 1))
+        for index, previous, event in session.events:
+            if index > last_event:
+                self._send_event(connection, id_, index, previous, event)
+
+    def _queries(self, connection: int, payload: bytes) -> None:
+        if len(payload) < QUERY_HEAD.size:
+            raise FormatError("a query frame ends inside its head")
+        _, min_index, _, level = QUERY_HEAD.unpack_from(payload)
+        if len(self._waiting) + len(self._fresh_reads) >= WAITING_MAX:
+            self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
+        elif level == Consistency.SERIALIZABLE:
+            self._waiting.append((0, connection, payload))
+        elif level == Consistency.SEQUENTIAL:
+            self._waiting.append((min_index, connection, payload))
+        elif not self._host.leading:
+            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+        else:
+            self._fresh_reads.append((connection, payload))
+
+    def _admin(self, connection: int, payload: bytes) -> None:
+        fields: Any = self._serializer.unpack(payload)
+        if not (isinstance(fields, list) and len(fields) == 3 and isinstance(fields[2], list)):
+            raise FormatError("an admin request has an id, a name and a list of arguments")
+        request, name, arguments = fields
+        try:
+            reply = [request, None, self._host.admin(str(name), arguments)]
+        except (LookupError, ValueError) as problem:
+            reply = [request, str(problem), None]
+        self._send(connection, Frame.ADMIN_REPLY, self._serializer.pack(reply))
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _single(self, payload: bytes) -> list[object]:
+        """The arguments of a run's only command."""
+        arguments = self._serializer.unpack(decode_commands(payload, 40, 1)[0][2])
+        if not (isinstance(arguments, list) and len(arguments) == 1):
+            raise FormatError("one argument is expected")
+        return arguments
+
+    def _send(self, connection: int, type_: Frame, *parts: bytes) -> None:
+        self._out.setdefault(connection, []).append(pack_frame(type_, *parts))
+
+    def _send_event(
+        self, connection: int | None, session: int, index: int, previous: int, payload: bytes
+    ) -> None:
+        if connection is not None:
+            head = EVENTS_HEAD.pack(session, index, previous)
+            self._send(connection, Frame.EVENTS, head, payload)
+
+    def _reject_frame(
+        self, connection: int, type_: int, payload: bytes, reason: Reason, detail: int
+    ) -> None:
+        count = first = 0
+        if type_ == Frame.RUN:
+            _, _, first, _, count, _ = check_run(payload, 0, len(payload), ARGUMENTS_MAX)
+        elif type_ == Frame.QUERIES:
+            first, _, count, _ = QUERY_HEAD.unpack_from(payload)
+        self._reject(connection, reason, type_, count, first, detail)
+
+    def _reject(
+        self,
+        connection: int,
+        reason: Reason,
+        type_: int,
+        count: int,
+        first: int,
+        detail: int,
+        message: str = "",
+    ) -> None:
+        head = REJECT_HEAD.pack(reason, type_, 0, count, first, detail)
+        self._send(connection, Frame.REJECT, head, self._serializer.pack([message]))

@@ -1,0 +1,90 @@
+"""The member's two-way contract with its shell: what comes in, and what a turn asks for.
+
+`Member.turn(now, inputs)` is one ordinary call; the pump carries out the `Effects` it returns and
+feeds completions back as inputs of a later turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFrame:
+    """A frame arrived from another member."""
+
+    peer: str
+    type: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUp:
+    """Our connection to ``peer`` stands: frames to it will leave."""
+
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDown:
+    """Our connection to ``peer`` broke; ``refused``: and its address refuses a new one."""
+
+    peer: str
+    refused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClientFrame:
+    """A frame arrived on client connection number ``connection``."""
+
+    connection: int
+    type: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    """The client connection is closed."""
+
+    connection: int
+
+
+@dataclass(slots=True)
+class Job:
+    """Work for a disk lane: ``run`` blocks and uses only the Disk door; no member state is touched.
+
+    ``size`` is the number of bytes it writes (small ones may run inline). ``then`` is called with
+    the result by the member, inside the turn that gets the `JobDone`; never by the shell.
+    """
+
+    lane: str  # "log" | "background"
+    run: Callable[[], Any]
+    then: Callable[[Any], None] = lambda result: None
+    failed: Callable[[BaseException], None] | None = None
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    """A job ended, with its result or its error."""
+
+    job: Job
+    result: object
+    error: BaseException | None
+
+
+MemberInput = PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
+
+
+@dataclass(slots=True)
+class Effects:
+    """What the shell has to do after a turn, in this order: send, then start the jobs."""
+
+    peer_frames: list[tuple[str, bytes]] = field(default_factory=list)  # (peer, whole frames)
+    client_frames: list[tuple[int, bytes]] = field(default_factory=list)  # (connection, frames)
+    close: list[int] = field(default_factory=list)  # client connections, after their frames
+    jobs: list[Job] = field(default_factory=list)
+    wake_at: float = 0.0  # call turn again at this clock time at the latest
+    fatal: BaseException | None = None  # the member must stop now: nothing else may be carried out

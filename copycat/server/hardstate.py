@@ -1,0 +1,89 @@
+"""Term and vote on disk: two checksummed slots in one file, both rewritten at every change.
+
+A vote may be promised to others only when it survives a crash (H1). The first slot is written and
+synced, then the second: a torn write leaves the other slot whole, and a single slot that rots
+later takes nothing with it. The newest valid slot wins. Knows nothing of elections.
+
+A slot, little-endian::
+
+     0   4 magic b"CCH1"
+     4   4 crc32 of bytes [8, 512)
+     8   8 sequence, rising with every save
+    16   8 term
+    24   2 length of the vote's name + 1, or 0 for "no vote"
+    26   - the name, UTF-8, then zeros up to 512
+"""
+
+from __future__ import annotations
+
+import struct
+
+from .._core.kernel import crc32
+from ..errors import CorruptLogError
+from ..ports import Disk, File
+from ..raft.ready import HardState
+
+NAME = "hardstate"
+SLOT_SIZE = 512
+SLOT_OFFSETS = (0, 4096)
+FILE_SIZE = 8192
+
+_MAGIC = b"CCH1"
+_HEAD = struct.Struct("<4sIQQH")
+_CRC_FROM = 8
+
+
+class HardStateFile:
+    """The ``hardstate`` file of one data directory."""
+
+    def __init__(self, disk: Disk) -> None:
+        existed = disk.exists(NAME)
+        self._file: File = disk.open(NAME, create=True)
+        self._sequence = 0
+        self.state = HardState()
+        if not existed or self._file.size() < FILE_SIZE:
+            self._file.allocate(FILE_SIZE)
+            return
+        slots = [self._file.pread(SLOT_SIZE, offset) for offset in SLOT_OFFSETS]
+        valid = [slot for slot in map(_decode, slots) if slot is not None]
+        if valid:
+            self._sequence, self.state = max(valid, key=lambda slot: slot[0])
+        elif any(any(slot) for slot in slots):
+            raise CorruptLogError(
+                f"both slots of {self._file.path} are damaged: the term and the vote of this "
+                "member are not known, so it must not vote",
+                segment=self._file.path,
+                hint="restore the file from a backup of this very directory, or remove the whole "
+                "data directory and let the member rejoin empty",
+            )
+
+    def save(self, state: HardState) -> None:
+        """Write and sync ``state``; blocks. When it returns, the state survives a crash."""
+        self._sequence += 1
+        slot = _encode(self._sequence, state)
+        for offset in SLOT_OFFSETS:
+            self._file.pwrite(slot, offset)
+            self._file.sync()
+        self.state = state
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _encode(sequence: int, state: HardState) -> bytes:
+    name = b"" if state.vote is None else state.vote.encode()
+    length = 0 if state.vote is None else len(name) + 1
+    body = _HEAD.pack(_MAGIC, 0, sequence, state.term, length)[_CRC_FROM:] + name
+    body = body.ljust(SLOT_SIZE - _CRC_FROM, b"\0")
+    return _MAGIC + crc32(body).to_bytes(4, "little") + body
+
+
+def _decode(slot: bytes) -> tuple[int, HardState] | None:
+    if len(slot) < SLOT_SIZE:
+        return None
+    magic, crc, sequence, term, length = _HEAD.unpack_from(slot, 0)
+    if magic != _MAGIC or crc32(slot[_CRC_FROM:]) != crc:
+        return None
+    vote = slot[_HEAD.size : _HEAD.size + length - 1].decode() if length else None
+    return sequence, HardState(term, vote)

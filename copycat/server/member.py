@@ -1,0 +1,450 @@
+"""The member: one synchronous turn that runs Raft, the log, the applier and the clients' desk.
+
+`Member.turn(now, inputs) -> Effects` is an ordinary call. Messages and disk completions come in,
+frames and disk jobs go out; the shell (`pump`) carries them out. It never awaits, reads no clock,
+opens no file, so the simulator runs exactly this code.
+
+The order inside a turn: inputs, Raft's decisions, the new batch of a leader, apply what is
+committed, answer, start disk jobs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .._core.kernel import encode_run, seal_batch
+from .._core.layout import FormatError, Kind
+from ..errors import CopycatError
+from ..ports import Random
+from ..raft import Membership, Raft, RaftOptions, Role, Trail
+from ..raft.inputs import (
+    Compacted,
+    Durable,
+    Input,
+    Installed,
+    PeerLost,
+    PeerRefused,
+    Read,
+    Receive,
+    Saved,
+)
+from ..raft.messages import AppendRequest, Message
+from ..raft.ready import HardState, Ready
+from ..serializer import Serializer
+from .applier import Applier
+from .desk import Desk
+from .effects import (
+    ClientFrame,
+    ClientGone,
+    Effects,
+    Job,
+    JobDone,
+    MemberInput,
+    PeerDown,
+    PeerFrame,
+    PeerUp,
+)
+from .peerwire import decode_message, encode_message
+from .snapshots import SnapshotInfo
+from .store import Store
+from .transfer import Receiver, Sender
+
+log = logging.getLogger("copycat.member")
+
+
+@dataclass(frozen=True, slots=True)
+class MemberOptions:
+    """Limits of one member, in bytes."""
+
+    raft: RaftOptions
+    batch_bytes: int = 256 << 10  # a batch is cut here (PERFORMANCE.md: groups near 256 KiB)
+    backlog_bytes: int = 64 << 20  # logged and not applied: beyond it new commands are refused
+    apply_bytes: int = 4 << 20  # applied in one turn at most, so that heartbeats are not starved
+    snapshot_bytes: int = 64 << 20  # of log applied since the last snapshot: time for a new one
+    retain_bytes: int = 256 << 20  # of log kept beyond the snapshot for followers that lag
+
+
+class Member:
+    """One member of a cluster, from its recovered store to its clients' answers."""
+
+    def __init__(
+        self,
+        name: str,
+        members: Iterable[str],
+        store: Store,
+        applier: Applier,
+        *,
+        options: MemberOptions,
+        random: Random,
+        now: float,
+        wall_us: int,
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._applier = applier
+        self._options = options
+        self._wall_us = wall_us
+        self._now = now
+        trail_log = store.log
+        self._raft = Raft(
+            name,
+            Membership(tuple(sorted(members))),
+            store.hard_state,
+            Trail(
+                trail_log.base_index, trail_log.base_term, trail_log.term_runs,
+                trail_log.last_index,
+            ),
+            trail_log,
+            options.raft,
+            random,
+            now,
+            commit_index=applier.index,
+        )  # fmt: skip
+        self._desk = Desk(applier, self)
+        self._sender = Sender(store.snapshots, self)
+        self._receiver = Receiver(store.snapshots, self)
+        self._serializer = Serializer(opaque=True)
+        self._effects = Effects()
+        self._inputs: list[Input] = []  # for Raft's next step
+        self._unsaved: HardState | None = None
+        self._held: list[tuple[str, bytes]] = []  # frames that wait for the hard state
+        self._jobs: list[Job] = []
+        self._snapshotting = False
+        self._bytes_since_snapshot = 0
+        self._term_start = 0  # index of the first entry of the term this member leads
+        self._serving = False
+        self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
+        self._backlog_bytes = 0
+        self._peers_up: set[str] = set()
+
+    # -- one turn ------------------------------------------------------------------------------
+
+    def turn(self, now: float, inputs: list[MemberInput]) -> Effects:
+        """Take ``inputs`` in at local time ``now`` (s); return what the shell has to do."""
+        self._now = now
+        effects = self._effects = Effects()
+        for input_ in inputs:
+            if not self._take_in(input_):
+                return effects
+        read = self._desk.take_read()
+        if read is not None:
+            self._inputs.append(Read(read))
+        ready = self._step()
+        if self._propose():
+            ready = self._step()
+        self._apply()
+        if self._propose():  # a new leader has just begun to serve those who waited
+            ready = self._step()
+        self._desk.answer_queries()
+        self._maybe_snapshot()
+        frames, close = self._desk.take_frames()
+        effects.client_frames += frames
+        effects.close += close
+        self._jobs += self._store.next_jobs()
+        effects.jobs, self._jobs = self._jobs, []
+        effects.wake_at = self._wake_at(ready)
+        return effects
+
+    def _take_in(self, input_: MemberInput) -> bool:
+        """Sort one input; False if the member has to stop."""
+        if isinstance(input_, ClientFrame):
+            self._desk.frame(input_.connection, input_.type, input_.payload)
+        elif isinstance(input_, PeerFrame):
+            try:
+                message = decode_message(input_.type, input_.payload, input_.peer, self.name)
+            except FormatError as problem:
+                log.warning("%s: %s sent a malformed message: %s", self.name, input_.peer, problem)
+            else:
+                self._inputs.append(Receive(message))
+        elif isinstance(input_, JobDone):
+            if input_.error is not None:
+                if input_.job.failed is None:
+                    # A failed write or sync is not retried: nobody knows what is on disk (H60).
+                    self._effects.fatal = input_.error
+                    return False
+                input_.job.failed(input_.error)
+            else:
+                input_.job.then(input_.result)
+        elif isinstance(input_, ClientGone):
+            self._desk.gone(input_.connection)
+        elif isinstance(input_, PeerDown):
+            self._peers_up.discard(input_.peer)
+            self._inputs.append(PeerLost(input_.peer))
+            if input_.refused:
+                self._inputs.append(PeerRefused(input_.peer))
+        elif isinstance(input_, PeerUp):
+            self._peers_up.add(input_.peer)
+        return True
+
+    # -- Raft ----------------------------------------------------------------------------------
+
+    def _step(self) -> Ready:
+        inputs, self._inputs = self._inputs, []
+        ready = self._raft.step(self._now, inputs)
+        store = self._store
+        if ready.hard_state is not None:
+            self._unsaved = ready.hard_state
+            store.save_hard_state(ready.hard_state)
+        if ready.truncate_from is not None:
+            store.truncate(ready.truncate_from)
+        for image in ready.append:
+            store.log.append(image)
+        for message in ready.messages:
+            self.send(message)
+        if ready.deposed:
+            self._serving = False
+            self._desk.deposed()
+        for id_, index in ready.reads:
+            self._desk.read_index(id_, index)
+        for id_ in ready.reads_failed:
+            self._desk.read_failed(id_)
+        for peer in ready.install:
+            self._sender.begin(peer)
+        for answer in ready.snapshot_answers:
+            self._sender.answered(answer)
+        for chunk in ready.chunks:
+            self._receiver.chunk(chunk)
+        if ready.elected:
+            self._begin_term()
+            return self._step()  # which sends it
+        return ready
+
+    def send(self, message: Message) -> None:
+        """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
+        images = None
+        if isinstance(message, AppendRequest) and message.last_index > message.prev_index:
+            images = self._store.log.images(message.prev_index + 1, message.last_index)
+        frame = encode_message(message, images)
+        held = self._effects.peer_frames if self._unsaved is None else self._held
+        held.append((message.to, frame))
+
+    def hard_state_saved(self, state: HardState) -> None:
+        """The store made ``state`` durable."""
+        self._inputs.append(Saved(state.term, state.vote))
+        if state == self._unsaved:
+            self._unsaved = None
+            self._effects.peer_frames += self._held
+            self._held = []
+
+    def log_durable(self, index: int) -> None:
+        """The store made the log durable up to ``index``."""
+        self._inputs.append(Durable(index))
+
+    def start(self, job: Job) -> None:
+        """Have the shell run a job after this turn."""
+        self._jobs.append(job)
+
+    # -- leading -------------------------------------------------------------------------------
+
+    def _begin_term(self) -> None:
+        """Elected: the first entry of the term carries old entries to commitment (H11)."""
+        last_us = max(self._store.log.last_time_us, self._applier.time_us)
+        # Log time goes on where it stopped, by this member's monotonic clock alone (H40); only
+        # the very first leader of a cluster looks at the calendar.
+        self._clock_base = (last_us or self._wall_us, self._now)
+        types = sorted(self._applier.executor.machines)
+        arguments = self._serializer.pack([self.name, types])
+        run = encode_run(Kind.INITIALIZE, 0, 0, 0, [(0, 0, arguments)])
+        self._term_start = self._log([run])
+
+    def _propose(self) -> bool:
+        """Log what the desk admitted, cut into batches, or a tick if log time has to advance."""
+        if not self._serving:
+            return False
+        runs, self._desk.runs = self._desk.runs, []
+        if not runs:
+            if not self._tick_is_due():
+                return False
+            runs = [encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")])]
+        group: list[bytes] = []
+        size = 0
+        for run in runs:
+            if size + len(run) > self._options.batch_bytes and group:
+                self._log(group)
+                group, size = [], 0
+            group.append(run)
+            size += len(run)
+        self._log(group)
+        return True
+
+    def _log(self, runs: list[bytes]) -> int:
+        """Give runs the next indexes, seal them into one image, stage it; the first index."""
+        count = sum(int.from_bytes(run[4:8], "little") for run in runs)
+        base = self._raft.propose(count)
+        if base is None:
+            raise CopycatError("a batch was cut by a member that does not lead")
+        image = seal_batch(runs, base, self._raft.term, self._log_time_us())
+        self._store.log.append(image)
+        self._backlog_bytes += len(image)
+        return base
+
+    def _log_time_us(self) -> int:
+        base_us, since = self._clock_base
+        elapsed = int((self._now - since) * 1e6)
+        return max(base_us + elapsed, self._store.log.last_time_us)
+
+    def _tick_is_due(self) -> bool:
+        """A session or timer is overdue and nothing logged so far says so."""
+        deadline = self._applier.next_deadline_us()
+        return (
+            deadline is not None
+            and self._store.log.last_time_us <= deadline < self._log_time_us()
+        )
+
+    # -- applying ------------------------------------------------------------------------------
+
+    def _apply(self) -> None:
+        applier, log_ = self._applier, self._store.log
+        commit = self._raft.commit_index
+        budget = self._options.apply_bytes
+        while applier.index < commit and budget > 0:
+            first = applier.index + 1
+            last, size = log_.window_end(first, min(budget, 1 << 20))
+            for image in log_.images(first, min(last, commit)):
+                applier.apply(image)
+            if first >= self._term_start:
+                self._backlog_bytes -= size
+            budget -= size
+            self._bytes_since_snapshot += size
+        out = applier.take()
+        if self._serving:
+            self._desk.answer(out)
+        elif self._raft.ready_to_serve and applier.index >= self._term_start:
+            self._serving = True
+            self._backlog_bytes = 0
+            self._desk.began_serving()
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether too much of what this leader logged is not applied yet."""
+        return self._backlog_bytes > self._options.backlog_bytes
+
+    # -- snapshots -----------------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> SnapshotInfo | None:
+        """The newest durable snapshot."""
+        return self._store.snapshot
+
+    def _maybe_snapshot(self) -> None:
+        snapshot = self._store.snapshot
+        floor = max(self._options.snapshot_bytes, snapshot.size if snapshot else 0)
+        if not self._snapshotting and self._bytes_since_snapshot >= floor:
+            self.take_snapshot()
+
+    def take_snapshot(self) -> int:
+        """Begin to save the state at the applied index, which is returned."""
+        index = self._applier.index
+        if self._snapshotting or index <= self._store.log.base_index:
+            return index
+        term = self._store.log.term_at(index)
+        body = self._applier.image()
+        self._snapshotting = True
+        self._bytes_since_snapshot = 0
+
+        def then(info: SnapshotInfo) -> None:
+            self._snapshotting = False
+            current = self._store.snapshot
+            if current is None or current.index < info.index:
+                self._store.snapshot = info
+                self._cut_log(info)
+
+        def failed(error: BaseException) -> None:
+            self._snapshotting = False
+            log.error("%s: no snapshot at index %d: %s", self.name, index, error)
+
+        save = self._store.snapshots.save
+        self.start(Job("background", lambda: save(index, term, body), then, failed))
+        return index
+
+    def _cut_log(self, info: SnapshotInfo) -> None:
+        """Drop whole segments below the snapshot, but not what a follower still catches up on."""
+        horizon = info.index
+        log_ = self._store.log
+        for peer, match_index, _ in self._raft.progress_of():
+            if peer in self._peers_up and log_.base_index < match_index < horizon:
+                last, _ = log_.window_end(match_index + 1, self._options.retain_bytes)
+                if last >= horizon:
+                    horizon = match_index
+        self._store.cut_before(horizon)
+        if log_.base_index > 0:
+            self._inputs.append(Compacted(log_.base_index, log_.base_term))
+
+    def install(self, info: SnapshotInfo, body: bytes) -> None:
+        """A snapshot from the leader is durable: it replaces state and, unless it matches, log."""
+        if info.index <= self._applier.index:
+            return
+        self._applier.restore(body)
+        self._store.snapshot = info
+        self._bytes_since_snapshot = 0
+        log_ = self._store.log
+        if not (log_.base_index <= info.index <= log_.last_index) or (
+            log_.term_at(info.index) != info.term
+        ):
+            self._store.reset(info.index, info.term)
+        self._inputs.append(Installed(info.index, info.term))
+
+    # -- what others see -----------------------------------------------------------------------
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return self._raft.term
+
+    @property
+    def leading(self) -> bool:
+        """Whether this member is the leader of its term."""
+        return self._raft.is_leader
+
+    @property
+    def serving(self) -> bool:
+        """Whether it leads and has applied everything from before its term."""
+        return self._serving
+
+    @property
+    def leadership(self) -> tuple[int, str | None]:
+        """(term, leader's name or None): clients are told when it changes."""
+        return self._raft.term, self._raft.leader
+
+    def admin(self, name: str, arguments: list[object]) -> object:
+        """Answer an administrator's request; raises ``LookupError`` for an unknown one."""
+        if name == "status":
+            return self.status()
+        if name == "snapshot":
+            return self.take_snapshot()
+        raise LookupError(f"there is no admin request {name!r}; known: status, snapshot")
+
+    def status(self) -> dict[str, object]:
+        """Where this member stands."""
+        log_ = self._store.log
+        return {
+            "name": self.name,
+            "role": self._raft.role.value,
+            "term": self._raft.term,
+            "leader": self._raft.leader,
+            "commit_index": self._raft.commit_index,
+            "applied_index": self._applier.index,
+            "last_index": log_.last_index,
+            "durable_index": log_.durable_index,
+            "first_index": log_.base_index + 1,
+            "snapshot_index": self._store.snapshot.index if self._store.snapshot else 0,
+            "sessions": len(self._applier.sessions),
+            "peers_up": sorted(self._peers_up),
+            "progress": [list(progress) for progress in self._raft.progress_of()],
+        }
+
+    def _wake_at(self, ready: Ready) -> float:
+        wake = ready.wake_at
+        if self._inputs or self._applier.index < self._raft.commit_index:
+            return self._now
+        if self._serving:
+            deadline = self._applier.next_deadline_us()
+            if deadline is not None and self._store.log.last_time_us <= deadline:
+                base_us, since = self._clock_base
+                wake = min(wake, since + (deadline - base_us) / 1e6 + 0.001)
+        return wake
+
+
+__all__ = ["Member", "MemberOptions", "Role"]

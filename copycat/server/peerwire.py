@@ -1,0 +1,112 @@
+"""Raft's messages as frames: the hot ones as fixed structs followed by the images, verbatim.
+
+The sender's and receiver's names do not travel: the handshake of the link says who speaks.
+Decoding verifies every image's checksum and raises `FormatError` on anything malformed.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from .._core.codec import HEADER, Frame
+from .._core.kernel import scan_batches
+from .._core.layout import FormatError
+from ..raft.messages import (
+    AppendRequest,
+    AppendResponse,
+    Message,
+    SnapshotChunk,
+    SnapshotResponse,
+    Span,
+    VoteRequest,
+    VoteResponse,
+)
+
+_APPEND = struct.Struct("<QQQQQQ")
+_APPEND_REPLY = struct.Struct("<QBQQQQ")
+_VOTE = struct.Struct("<QQQB")
+_VOTE_REPLY = struct.Struct("<QBB")
+_CHUNK = struct.Struct("<QQQQQ")
+_CHUNK_REPLY = struct.Struct("<QQQB")
+
+
+def encode_message(message: Message, images: list[bytes] | None = None) -> bytes:
+    """One whole frame; ``images`` are the batches of an `AppendRequest`."""
+    m = message
+    if isinstance(m, AppendRequest):
+        head = _APPEND.pack(
+            m.term, m.prev_index, m.prev_term, m.last_index, m.commit_index, m.round
+        )
+        return _frame(Frame.APPEND, head, images or [])
+    if isinstance(m, AppendResponse):
+        head = _APPEND_REPLY.pack(
+            m.term, m.success, m.match_index, m.round, m.hint_index, m.hint_term
+        )
+        return _frame(Frame.APPEND_REPLY, head, [])
+    if isinstance(m, VoteRequest):
+        return _frame(Frame.VOTE, _VOTE.pack(m.term, m.last_index, m.last_term, m.pre), [])
+    if isinstance(m, VoteResponse):
+        return _frame(Frame.VOTE_REPLY, _VOTE_REPLY.pack(m.term, m.granted, m.pre), [])
+    if isinstance(m, SnapshotChunk):
+        head = _CHUNK.pack(m.term, m.index, m.snapshot_term, m.offset, m.total)
+        return _frame(Frame.CHUNK, head, [m.data])
+    return _frame(Frame.CHUNK_REPLY, _CHUNK_REPLY.pack(m.term, m.index, m.offset, m.done), [])
+
+
+def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
+    """The message in a frame's payload; raises `FormatError` if it is none."""
+    try:
+        if type_ == Frame.APPEND:
+            term, prev_index, prev_term, last, commit, round_ = _APPEND.unpack_from(payload)
+            spans = []
+            images = []
+            end = len(payload)
+            if end > _APPEND.size:
+                for at, length, base, count, batch_term, _ in scan_batches(
+                    payload, _APPEND.size, end
+                ):
+                    spans.append(Span(base, base + count - 1, batch_term))
+                    images.append(payload[at : at + length])
+                _check_contiguous(spans, prev_index, last)
+            elif last != prev_index:
+                raise FormatError("an append promises entries and carries none")
+            return AppendRequest(
+                term, sender, to, prev_index, prev_term, last, commit, round_,
+                tuple(spans), tuple(images),
+            )  # fmt: skip
+        if type_ == Frame.APPEND_REPLY:
+            term, success, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
+            return AppendResponse(term, sender, to, bool(success), match, round_, hint, hint_term)
+        if type_ == Frame.VOTE:
+            term, last, last_term, pre = _VOTE.unpack(payload)
+            return VoteRequest(term, sender, to, last, last_term, bool(pre))
+        if type_ == Frame.VOTE_REPLY:
+            term, granted, pre = _VOTE_REPLY.unpack(payload)
+            return VoteResponse(term, sender, to, bool(granted), bool(pre))
+        if type_ == Frame.CHUNK:
+            term, index, snapshot_term, offset, total = _CHUNK.unpack_from(payload)
+            data = payload[_CHUNK.size :]
+            if offset + len(data) > total:
+                raise FormatError("a snapshot chunk reaches beyond its snapshot")
+            return SnapshotChunk(term, sender, to, index, snapshot_term, offset, total, data)
+        if type_ == Frame.CHUNK_REPLY:
+            term, index, offset, done = _CHUNK_REPLY.unpack(payload)
+            return SnapshotResponse(term, sender, to, index, offset, bool(done))
+    except struct.error as problem:
+        raise FormatError(f"a message of type {type_} has the wrong length") from problem
+    raise FormatError(f"a member sent a frame of type {type_}")
+
+
+def _check_contiguous(spans: list[Span], prev_index: int, last_index: int) -> None:
+    expected = prev_index + 1
+    for span in spans:
+        if span.base_index != expected:
+            raise FormatError("the batches of an append do not follow one another")
+        expected = span.last_index + 1
+    if expected != last_index + 1:
+        raise FormatError("an append does not end where it says")
+
+
+def _frame(type_: Frame, head: bytes, parts: list[bytes]) -> bytes:
+    size = len(head) + sum(map(len, parts))
+    return b"".join((HEADER.pack(size, type_, 0, 0), head, *parts))

@@ -1,0 +1,187 @@
+"""Sessions as replicated state: who may command, what was answered, which events are waiting.
+
+Everything here changes only through applied entries and log time, so that all members agree
+(H36, H39). No connection, no clock, no leader is known here.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+EVENT_BYTES_MAX = 8 << 20
+"""Unacknowledged events of one session beyond this many bytes end the session (H44)."""
+
+
+class Session:
+    """One client's identity: its answered commands and its undelivered events."""
+
+    __slots__ = (
+        "acknowledged",
+        "doomed",
+        "event_bytes",
+        "events",
+        "id",
+        "last_event",
+        "last_sequence",
+        "name",
+        "results",
+        "seen_us",
+        "timeout_us",
+        "uuid",
+    )
+
+    def __init__(self, id_: int, uuid: bytes, name: str, timeout_us: int, seen_us: int) -> None:
+        self.id = id_
+        self.uuid = uuid
+        self.name = name
+        self.timeout_us = timeout_us
+        self.seen_us = seen_us
+        self.last_sequence = 0
+        self.acknowledged = 0
+        self.results: deque[bytes] = deque()  # of sequences acknowledged+1 .. last_sequence
+        self.events: deque[tuple[int, int, bytes]] = deque()  # (index, index before, payload)
+        self.event_bytes = 0
+        self.last_event = 0
+        self.doomed = False  # ended early: nothing refreshes it, its deadline does the rest
+
+    @property
+    def deadline_us(self) -> int:
+        """The log time at which it expires unless something is heard from it."""
+        return self.seen_us + self.timeout_us
+
+    def acknowledge(self, sequence: int) -> None:
+        """Forget the results up to ``sequence``: the client has them."""
+        sequence = min(sequence, self.last_sequence)
+        drop = sequence - self.acknowledged
+        if drop <= 0:
+            return
+        if drop == len(self.results):
+            self.results.clear()
+        else:
+            for _ in range(drop):
+                self.results.popleft()
+        self.acknowledged = sequence
+
+    def cached(self, first: int, count: int) -> list[bytes] | None:
+        """The results of ``count`` sequences from ``first``; None if one of them is forgotten."""
+        start = first - self.acknowledged - 1
+        if start < 0 or start + count > len(self.results):
+            return None
+        return [self.results[start + i] for i in range(count)]
+
+    def add_event(self, index: int, payload: bytes) -> int:
+        """Queue an event; returns the index of the event before it."""
+        previous = self.last_event
+        self.events.append((index, previous, payload))
+        self.event_bytes += len(payload)
+        self.last_event = index
+        if self.event_bytes > EVENT_BYTES_MAX:
+            # What it owns may only be given away when its client has surely given up, which is
+            # at the deadline: so it is not removed here, only never refreshed again.
+            self.doomed = True
+            self.events.clear()
+            self.event_bytes = 0
+        return previous
+
+    def acknowledge_events(self, index: int) -> None:
+        """Forget the events up to ``index``: the client has them."""
+        while self.events and self.events[0][0] <= index:
+            self.event_bytes -= len(self.events.popleft()[2])
+
+    def image(self) -> list[object]:
+        """Everything about it, for a snapshot."""
+        return [
+            self.id, self.uuid, self.name, self.timeout_us, self.seen_us, self.last_sequence,
+            self.acknowledged, list(self.results), [list(event) for event in self.events],
+            self.last_event, self.doomed,
+        ]  # fmt: skip
+
+    @classmethod
+    def from_image(cls, image: list) -> Session:  # type: ignore[type-arg]
+        """The session that made ``image``."""
+        session = cls(*image[:5])
+        session.last_sequence, session.acknowledged = image[5], image[6]
+        session.results.extend(image[7])
+        session.events.extend((index, before, payload) for index, before, payload in image[8])
+        session.event_bytes = sum(len(event[2]) for event in session.events)
+        session.last_event, session.doomed = image[9], image[10]
+        return session
+
+
+class SessionTable:
+    """All sessions, and which of them is due to expire next."""
+
+    def __init__(self, sessions: Iterable[Session] = ()) -> None:
+        self._sessions: dict[int, Session] = {session.id: session for session in sessions}
+        self._by_uuid = {session.uuid: session.id for session in self._sessions.values()}
+        # One entry a session; a session seen since is pushed back when it comes up.
+        self._due = [(session.deadline_us, session.id) for session in self._sessions.values()]
+        heapq.heapify(self._due)
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def get(self, id_: int) -> Session | None:
+        """The session, or None if it ended or never was."""
+        return self._sessions.get(id_)
+
+    def register(self, index: int, uuid: bytes, name: str, timeout_us: int, now_us: int) -> Session:
+        """A new session with id ``index``, or the living one of the same client uuid.
+
+        A client whose registration was answered by a leader that died asks again with the same
+        uuid, and must not leave a second session behind.
+        """
+        known = self._by_uuid.get(uuid)
+        if known is not None:
+            session = self._sessions[known]
+            if not session.doomed:
+                session.seen_us = now_us
+            return session
+        session = Session(index, uuid, name, timeout_us, now_us)
+        self._sessions[index] = session
+        self._by_uuid[uuid] = index
+        heapq.heappush(self._due, (session.deadline_us, index))
+        return session
+
+    def remove(self, id_: int) -> Session | None:
+        """End a session."""
+        session = self._sessions.pop(id_, None)
+        if session is not None:
+            del self._by_uuid[session.uuid]
+        return session
+
+    def touch_all(self, now_us: int) -> None:
+        """A new leader's first entry: nobody could be heard meanwhile, so all start anew (H39)."""
+        for session in self._sessions.values():
+            if not session.doomed:
+                session.seen_us = now_us
+
+    def next_deadline_us(self) -> int | None:
+        """The log time at which the first session expires; None if there is none."""
+        due = self._due
+        while due:
+            deadline, id_ = due[0]
+            session = self._sessions.get(id_)
+            if session is None:
+                heapq.heappop(due)
+            elif session.deadline_us > deadline:
+                heapq.heapreplace(due, (session.deadline_us, id_))
+            else:
+                return deadline
+        return None
+
+    def expired(self, now_us: int) -> list[Session]:
+        """Take out the sessions whose deadline lies before ``now_us``, the earliest first."""
+        found: list[Session] = []
+        while True:
+            deadline = self.next_deadline_us()
+            if deadline is None or deadline >= now_us:
+                return found
+            session = self.remove(self._due[0][1])
+            if session is not None:
+                found.append(session)

@@ -1,0 +1,159 @@
+"""Snapshot files: the applied state at one index, checksummed, published by rename.
+
+A snapshot exists once it has its final name and the directory is synced; whatever is found under a
+temporary name at start is rubbish of a crash and removed (H65). An older snapshot goes only after
+the newer one is durable. Methods block: they are called from jobs or at start.
+
+File, little-endian::
+
+     0   8 magic b"CCSNAP01"
+     8   4 crc32 of bytes [12, end)
+    12   8 index
+    20   8 term
+    28   8 length of the body
+    36  16 cluster id
+    52   - body: `Applier.image`
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from .._core.kernel import crc32
+from ..errors import CorruptLogError, WrongClusterError
+from ..ports import Disk
+
+DIRECTORY = "snapshots"
+INCOMING = f"{DIRECTORY}/incoming.tmp"
+
+_MAGIC = b"CCSNAP01"
+_HEAD = struct.Struct("<8sIQQQ16s")
+_CRC_FROM = 12
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """Which snapshot: the last index and term it stands for, its file, the file's size."""
+
+    index: int
+    term: int
+    name: str
+    size: int
+
+
+class Snapshots:
+    """The ``snapshots`` directory of one member."""
+
+    def __init__(self, disk: Disk, cluster_id: bytes) -> None:
+        self._disk = disk
+        self._cluster_id = cluster_id
+        disk.makedirs(DIRECTORY)
+
+    def newest(self) -> tuple[SnapshotInfo, bytes] | None:
+        """The newest snapshot and its body; removes what a crash left behind.
+
+        Raises `CorruptLogError` if the newest one is damaged, and `WrongClusterError`.
+        """
+        names = self._disk.listdir(DIRECTORY)
+        for name in names:
+            if name.endswith(".tmp"):
+                self._disk.unlink(f"{DIRECTORY}/{name}")
+        whole = sorted(name for name in names if name.endswith(".snap"))
+        if not whole:
+            return None
+        path = f"{DIRECTORY}/{whole[-1]}"
+        info, body = self._parse(path, self._read(path))
+        self.remove_before(info.index)
+        return info, body
+
+    def save(self, index: int, term: int, body: bytes) -> SnapshotInfo:
+        """Make a snapshot durable and drop the older ones."""
+        rest = _HEAD.pack(_MAGIC, 0, index, term, len(body), self._cluster_id)[_CRC_FROM:]
+        crc = crc32(body, crc32(rest))
+        data = b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, body))
+        temporary = f"{DIRECTORY}/{index:020d}.tmp"
+        file = self._disk.open(temporary, create=True)
+        try:
+            file.pwrite(data, 0)
+            file.sync()
+        finally:
+            file.close()
+        return self._publish(temporary, index, term, len(data))
+
+    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes:
+        """A piece of a snapshot's file."""
+        file = self._disk.open(info.name)
+        try:
+            return file.pread(size, offset)
+        finally:
+            file.close()
+
+    def receive(self, offset: int, data: bytes) -> None:
+        """Write a piece of a snapshot that comes from the leader; offset 0 starts anew."""
+        if offset == 0 and self._disk.exists(INCOMING):
+            self._disk.unlink(INCOMING)
+        file = self._disk.open(INCOMING, create=True)
+        try:
+            file.pwrite(data, offset)
+        finally:
+            file.close()
+
+    def accept(self) -> tuple[SnapshotInfo, bytes]:
+        """Verify what was received, make it durable, and return it (H71)."""
+        file = self._disk.open(INCOMING)
+        try:
+            data = file.pread(file.size(), 0)
+            info, body = self._parse(INCOMING, data)
+            file.sync()
+        finally:
+            file.close()
+        return self._publish(INCOMING, info.index, info.term, len(data)), body
+
+    def remove_before(self, index: int) -> None:
+        """Drop the snapshots older than the one at ``index``."""
+        for name in self._disk.listdir(DIRECTORY):
+            if name.endswith(".snap") and int(name.split("-")[0]) < index:
+                self._disk.unlink(f"{DIRECTORY}/{name}")
+
+    def _publish(self, temporary: str, index: int, term: int, size: int) -> SnapshotInfo:
+        name = f"{DIRECTORY}/{index:020d}-{term:020d}.snap"
+        self._disk.rename(temporary, name)
+        self._disk.sync_directory(DIRECTORY)
+        self.remove_before(index)
+        return SnapshotInfo(index, term, name, size)
+
+    def _read(self, path: str) -> bytes:
+        file = self._disk.open(path)
+        try:
+            return file.pread(file.size(), 0)
+        finally:
+            file.close()
+
+    def _parse(self, path: str, data: bytes) -> tuple[SnapshotInfo, bytes]:
+        if len(data) >= _HEAD.size:
+            magic, crc, index, term, length, cluster_id = _HEAD.unpack_from(data)
+            if magic[:-2] == _MAGIC[:-2] and magic != _MAGIC:
+                raise CorruptLogError(
+                    f"{path} has format {magic[-2:].decode(errors='replace')}, newer than this "
+                    "version of Copycat reads",
+                    segment=path,
+                    hint="run the version that wrote it, or a later one",
+                )
+            if (
+                magic == _MAGIC
+                and len(data) == _HEAD.size + length
+                and crc32(memoryview(data)[_CRC_FROM:]) == crc
+            ):
+                if cluster_id != self._cluster_id:
+                    raise WrongClusterError(
+                        f"{path} is a snapshot of cluster {cluster_id.hex()}, not of "
+                        f"{self._cluster_id.hex()}"
+                    )
+                return SnapshotInfo(index, term, path, len(data)), data[_HEAD.size :]
+        raise CorruptLogError(
+            f"the snapshot {path} is damaged",
+            segment=path,
+            hint="remove this member's data directory and let it rejoin empty: the others have "
+            "the state; a member that is alone needs its backup",
+        )

@@ -1,0 +1,210 @@
+"""The store: marries Raft's decisions (indexes, terms, votes) to bytes on the disk.
+
+It owns the log, the hard state and the snapshot files of one member. Changes in memory are made at
+once and staged; `next_jobs` gives the one job that may be under way on the log lane, which makes
+everything staged so far durable in the order that safety needs: votes, truncations, then entries
+(group commit without a timer: whatever gathers while the disk is busy forms the next group). It
+decides nothing about consensus and reads no clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from .._core.log import Log, Truncation
+from ..errors import CorruptLogError
+from ..ports import Disk, File
+from ..raft.ready import HardState
+from .effects import Job
+from .hardstate import HardStateFile
+from .snapshots import SnapshotInfo, Snapshots
+
+DIRECTORY = "log"
+
+log = logging.getLogger("copycat.store")
+
+
+class Store:
+    """One member's durable memory. Opening it blocks (recovery); afterwards only jobs do."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        cluster_id: bytes,
+        member_uuid: bytes,
+        *,
+        segment_bytes: int,
+        on_saved: Callable[[HardState], None],
+        on_durable: Callable[[int], None],
+    ) -> None:
+        self._disk = disk
+        self._segment_bytes = segment_bytes
+        self._hard_state_file = HardStateFile(disk)
+        self.hard_state = self._hard_state_file.state
+        self.snapshots = Snapshots(disk, cluster_id)
+        self.snapshot: SnapshotInfo | None = None
+        self.log = Log(cluster_id, member_uuid, segment_bytes, prepare=self._prepare)
+        self._on_saved = on_saved
+        self._on_durable = on_durable
+        self._busy = False
+        self._preparing = False
+        self._staged_hard_state: HardState | None = None
+        self._truncations: list[Truncation] = []
+        self._obsolete: list[tuple[int, File]] = []
+
+    def recover(self) -> bytes | None:
+        """Read everything back; returns the newest snapshot's body. Blocks.
+
+        Raises `CorruptLogError` and `WrongClusterError`; a torn tail is cut silently.
+        """
+        newest = self.snapshots.newest()
+        body = None
+        if newest is not None:
+            self.snapshot, body = newest
+        self._disk.makedirs(DIRECTORY)
+        files: list[tuple[int, File]] = []
+        for name in sorted(self._disk.listdir(DIRECTORY)):
+            if name.endswith(".seg"):
+                file = self._disk.open(f"{DIRECTORY}/{name}")
+                if file.size() < self._segment_bytes:
+                    # A crash during its preparation: nothing was ever written to it.
+                    file.close()
+                    self._disk.unlink(f"{DIRECTORY}/{name}")
+                else:
+                    files.append((int(name.removesuffix(".seg")), file))
+        repair = self.log.recover(files)
+        for file, offset, data in repair:
+            file.pwrite(data, offset)
+            file.sync()
+        self._match_snapshot_and_log()
+        return body
+
+    def _match_snapshot_and_log(self) -> None:
+        snapshot, log = self.snapshot, self.log
+        index = snapshot.index if snapshot is not None else 0
+        if log.base_index > index:
+            raise CorruptLogError(
+                f"the log begins after index {log.base_index}, but the newest snapshot ends at "
+                f"{index}: what lies between is missing",
+                segment=DIRECTORY,
+                hint="restore the missing files, or remove this member's data directory and let "
+                "it rejoin empty",
+            )
+        if snapshot is not None and log.term_at(index) != snapshot.term:
+            # The crash came between publishing an installed snapshot and dropping the old log.
+            self._delete(list(reversed(log.reset(index, snapshot.term))))
+
+    # -- staging -------------------------------------------------------------------------------
+
+    def save_hard_state(self, state: HardState) -> None:
+        """Stage a term and vote; they are durable when the job that takes them is done."""
+        self._staged_hard_state = state
+
+    def truncate(self, from_index: int) -> None:
+        """Drop the log from ``from_index`` on."""
+        self._truncations.append(self.log.truncate(from_index))
+
+    def reset(self, index: int, term: int) -> None:
+        """The log now begins after ``index``: an installed snapshot, durable already, rules."""
+        self._truncations.append(Truncation([], self.log.reset(index, term)))
+
+    def cut_before(self, index: int) -> None:
+        """Drop whole segments that hold nothing above ``index``."""
+        self._obsolete += self.log.cut_before(index)
+
+    def next_jobs(self) -> list[Job]:
+        """What should start now: at most one log job, a segment's preparation, deletions."""
+        jobs: list[Job] = []
+        if not self._busy:
+            job = self._log_job()
+            if job is not None:
+                self._busy = True
+                jobs.append(job)
+        if not self._preparing and self.log.needs_segment():
+            self._preparing = True
+            id_ = self.log.next_segment_id
+            prepared = self._prepared(id_)
+            jobs.append(Job("background", lambda: self._prepare(id_), prepared, self._unprepared))
+        if self._obsolete:
+            obsolete, self._obsolete = self._obsolete, []
+            jobs.append(Job("background", lambda: self._delete(obsolete)))
+        return jobs
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    def _log_job(self) -> Job | None:
+        hard_state, self._staged_hard_state = self._staged_hard_state, None
+        truncations, self._truncations = self._truncations, []
+        write = self.log.take_writes()
+        if hard_state is None and not truncations and write is None:
+            return None
+
+        def run() -> None:
+            if hard_state is not None:
+                self._hard_state_file.save(hard_state)
+            for truncation in truncations:
+                self._truncate(truncation)
+            if write is not None:
+                for file, offset, data in write.pieces:
+                    file.pwrite(data, offset)
+                for file in write.files:
+                    file.sync()
+
+        def then(_: object) -> None:
+            self._busy = False
+            if hard_state is not None:
+                self.hard_state = hard_state
+                self._on_saved(hard_state)
+            if write is not None:
+                self._on_durable(self.log.completed(write))
+
+        size = 0 if write is None else write.size
+        return Job("log", run, then, size=size + (1 << 20) * len(truncations))
+
+    def _truncate(self, truncation: Truncation) -> None:
+        """Later segments from back to front, each step durable (H23), then the frame at the cut.
+
+        A crash in between leaves a longer, but whole, old log.
+        """
+        self._delete(list(reversed(truncation.segments)))
+        for file, offset, data in truncation.writes:
+            file.pwrite(data, offset)
+            file.sync()
+
+    def _prepare(self, segment_id: int) -> File:
+        """A new segment file, allocated and zero-filled, durable with its name."""
+        file = self._disk.open(_segment_name(segment_id), create=True)
+        try:
+            file.allocate(self._segment_bytes)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _prepared(self, segment_id: int) -> Callable[[File], None]:
+        def then(file: File) -> None:
+            self._preparing = False
+            self.log.add_spare(segment_id, file)
+
+        return then
+
+    def _unprepared(self, error: BaseException) -> None:
+        """No spare segment: go on in the current one. The roll itself tries once more."""
+        log.error("no segment could be prepared: %s", error)
+
+    def _delete(self, segments: list[tuple[int, File]]) -> None:
+        """Remove segments in the order given, each step durable, so that no hole can appear."""
+        for segment_id, file in segments:
+            file.close()
+            self._disk.unlink(_segment_name(segment_id))
+            self._disk.sync_directory(DIRECTORY)
+
+    def close(self) -> None:
+        """Close every file; no job may be under way."""
+        self._hard_state_file.close()
+        self.log.close()
+
+
+def _segment_name(segment_id: int) -> str:
+    return f"{DIRECTORY}/{segment_id:020d}.seg"

@@ -1,0 +1,194 @@
+"""Resource 0: opening and deleting resources, paths, listeners, digests of the whole state.
+
+Its operations have fixed ids (`copycat.system`). A machine type can be opened only if the leader
+of the current term said, in its first entry, that it has it: an unknown name is the same error on
+every member, and nothing is ever imported because the wire asked for it (H93, H95).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from .._core.layout import Status
+from ..errors import ConfigurationError, ResourceTypeError, UnknownResourceError
+from ..paths import normal_path
+from ..serializer import Serializer
+from ..system import SystemOperation
+from .executor import MEMBER_ONLY, OK_NONE, Executor, failure, result_of
+from .tree import Schema, Tree
+
+DIGESTS_KEPT = 16
+
+
+class State(Protocol):
+    """What the system needs to know of the applier."""
+
+    index: int
+
+    def image(self) -> bytes: ...
+
+
+class System:
+    """The tree, the schema, and who listens to what."""
+
+    def __init__(self, executor: Executor, state: State) -> None:
+        self._executor = executor
+        self._state = state
+        self._tree = Tree()
+        self._schema = Schema()
+        self._listeners: dict[tuple[int, str], dict[int, None]] = {}
+        self._allowed: list[str] = []
+        self._allowed_by = ""
+        self._digests: dict[int, bytes] = {}  # this member's own; not part of the state
+        self._serializer = Serializer(opaque=True)
+        executor.name_of = self._schema.name
+        op = SystemOperation
+        self._commands: dict[int, Callable[..., object]] = {
+            op.OPEN: self._open,
+            op.CREATE: self._create,
+            op.DELETE: self._delete,
+            op.LISTEN: self._listen,
+            op.UNLISTEN: self._unlisten,
+            op.DIGEST: self._digest,
+        }
+        self._queries: dict[int, Callable[..., object]] = {
+            op.EXISTS: lambda path: path in self._tree,
+            op.CHILDREN: lambda path: self._tree.children(path),
+            op.DIGEST_AT: self._digests.get,
+            op.RESOURCES: self._resources,
+        }
+        self._session = 0
+
+    def command(self, operation: int, arguments: bytes, session: int) -> bytes:
+        """Run one of the system's commands; its result."""
+        self._session = session
+        return self._call(self._commands.get(operation), operation, arguments)
+
+    def query(self, operation: int, arguments: bytes) -> bytes:
+        """Run one of the system's queries; its result."""
+        return self._call(self._queries.get(operation), operation, arguments)
+
+    def allow(self, leader: str, types: list[str]) -> None:
+        """From here on, these machine types can be opened: the leader has them."""
+        self._allowed, self._allowed_by = list(types), leader
+
+    def listeners(self, resource: int, event: str) -> Iterable[int]:
+        """The sessions that listen to ``event`` of ``resource``, the oldest first."""
+        return tuple(self._listeners.get((resource, event), ()))
+
+    def forget(self, session: int) -> None:
+        """A session ended: it listens to nothing any more."""
+        for key in [key for key, sessions in self._listeners.items() if session in sessions]:
+            self._drop_listener(key, session)
+
+    def image(self) -> list[object]:
+        """Everything replicated here, for a snapshot."""
+        return [
+            self._tree.image(),
+            self._schema.names,
+            [[list(key), list(sessions)] for key, sessions in self._listeners.items()],
+            self._allowed,
+            self._allowed_by,
+        ]
+
+    def restore(self, image: list) -> None:  # type: ignore[type-arg]
+        """Become what made ``image``."""
+        paths, names, listeners, self._allowed, self._allowed_by = image
+        self._tree = Tree([(path, resource) for path, resource in paths])
+        self._schema = Schema(names)
+        self._executor.name_of = self._schema.name
+        self._listeners = {
+            (resource, event): dict.fromkeys(sessions)
+            for (resource, event), sessions in listeners
+        }
+        self._digests.clear()
+
+    # -- commands ------------------------------------------------------------------------------
+
+    def _open(self, path: str, type_name: str, version: int, operations: list[str]) -> object:
+        path = normal_path(path)
+        if not all(isinstance(name, str) for name in operations):
+            raise TypeError("operations are names")
+        resource = self._tree.resource(path)
+        if resource:
+            instance = self._executor.instance(resource)
+            if instance is None:
+                raise UnknownResourceError(f"resource {resource} was deleted")
+            if instance.type_name != type_name:
+                raise ResourceTypeError(
+                    f"{path} holds a {instance.type_name!r}, not a {type_name!r}"
+                )
+        else:
+            if type_name not in self._allowed:
+                raise UnknownResourceError(
+                    f"the machine {type_name!r} is not registered on the leader "
+                    f"{self._allowed_by}; start the members with machines=[{type_name}]"
+                )
+            self._tree.create(path)
+            resource = self._state.index
+            self._executor.create(resource, path, type_name)
+            self._tree.place(path, resource)
+        return [resource, [self._schema.intern(name) for name in operations]]
+
+    def _create(self, path: str) -> bool:
+        return self._tree.create(normal_path(path))
+
+    def _delete(self, path: str) -> bool:
+        gone = self._tree.delete(normal_path(path))
+        for resource in gone or ():
+            self._executor.delete(resource)
+            for key in [key for key in self._listeners if key[0] == resource]:
+                del self._listeners[key]
+        return gone is not None
+
+    def _listen(self, resource: int, event: str) -> None:
+        if self._executor.instance(resource) is None:
+            raise UnknownResourceError(f"resource {resource} was deleted")
+        self._listeners.setdefault((resource, event), {})[self._session] = None
+
+    def _unlisten(self, resource: int, event: str) -> None:
+        self._drop_listener((resource, event), self._session)
+
+    def _digest(self) -> object:
+        digest = hashlib.blake2b(self._state.image(), digest_size=16).digest()
+        self._digests[self._state.index] = digest
+        while len(self._digests) > DIGESTS_KEPT:
+            del self._digests[next(iter(self._digests))]
+        return [self._state.index, digest]
+
+    # -- queries -------------------------------------------------------------------------------
+
+    def _resources(self) -> object:
+        return [[i.path, i.id, i.type_name] for i in self._executor.instances()]
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _drop_listener(self, key: tuple[int, str], session: int) -> None:
+        sessions = self._listeners.get(key)
+        if sessions is not None:
+            sessions.pop(session, None)
+            if not sessions:
+                del self._listeners[key]
+
+    def _call(
+        self, function: Callable[..., object] | None, operation: int, arguments: bytes
+    ) -> bytes:
+        if function is None:
+            return failure(Status.UNKNOWN_OPERATION, f"the system has no operation {operation}")
+        try:
+            value = function(*self._serializer.unpack(arguments))  # type: ignore[misc]
+        except ResourceTypeError as problem:
+            return failure(Status.RESOURCE_TYPE, str(problem.args[0]))
+        except UnknownResourceError as problem:
+            return failure(Status.UNKNOWN_RESOURCE, str(problem.args[0]))
+        except ConfigurationError as problem:
+            return failure(Status.REJECTED, str(problem.args[0]))
+        except MEMBER_ONLY:
+            raise
+        except Exception as problem:
+            return result_of(problem, self._serializer)
+        if value is None:
+            return OK_NONE
+        return bytes((Status.OK,)) + self._serializer.pack(value)

@@ -1,0 +1,27 @@
+"""The operations of resource 0, the system: paths, resources, listeners, digests.
+
+Ids below `FIRST_USER_OPERATION` are fixed for ever; every other operation's id is interned in the
+replicated schema by name when a machine that has it is first opened.
+"""
+
+from __future__ import annotations
+
+import enum
+
+SYSTEM_RESOURCE = 0
+FIRST_USER_OPERATION = 64
+
+
+class SystemOperation(enum.IntEnum):
+    """Fixed operation ids; arguments -> result, both msgpack."""
+
+    OPEN = 1  # command [path, machine type, version, [operation names]] -> [resource, [ids]]
+    EXISTS = 2  # query [path] -> bool
+    CHILDREN = 3  # query [path] -> [full paths]
+    DELETE = 4  # command [path] -> bool: the subtree and its resources are gone
+    CREATE = 5  # command [path] -> bool: True if it was not there
+    LISTEN = 6  # command [resource, event name] -> None: this session gets these events
+    UNLISTEN = 7  # command [resource, event name] -> None
+    DIGEST = 8  # command [] -> [index, digest]: every member digests its state at this index
+    DIGEST_AT = 9  # query [index] -> digest | None: what this member found there
+    RESOURCES = 10  # query [] -> [[path, resource, machine type], ...]

@@ -1,0 +1,85 @@
+"""Raft's messages survive the wire unchanged, and nothing malformed becomes a message."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from copycat._core.codec import FrameBuffer
+from copycat._core.kernel import encode_run, seal_batch
+from copycat._core.layout import FormatError, Kind
+from copycat.raft.messages import (
+    AppendRequest,
+    AppendResponse,
+    Message,
+    SnapshotChunk,
+    SnapshotResponse,
+    Span,
+    VoteRequest,
+    VoteResponse,
+)
+from copycat.server.peerwire import decode_message, encode_message
+
+
+def image(base: int, count: int, term: int) -> bytes:
+    """A batch of ``count`` ticks."""
+    run = encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")] * count)
+    return seal_batch([run], base, term, 1)
+
+
+IMAGES = (image(8, 2, 3), image(10, 1, 4))
+SPANS = (Span(8, 9, 3), Span(10, 10, 4))
+MESSAGES: list[Message] = [
+    AppendRequest(4, "a", "b", 7, 2, 10, 6, 99, SPANS, IMAGES),
+    AppendRequest(4, "a", "b", 7, 2, 7, 6, 99),
+    AppendResponse(4, "a", "b", True, 2**63, 5),
+    AppendResponse(4, "a", "b", False, 3, 5, 2, 1),
+    VoteRequest(2**64 - 1, "a", "b", 7, 3, True),
+    VoteResponse(5, "a", "b", False, True),
+    SnapshotChunk(5, "a", "b", 7, 3, 100, 1000, b"x" * 50),
+    SnapshotResponse(5, "a", "b", 7, 150, True),
+]
+
+
+def over_the_wire(message: Message) -> tuple[int, bytes]:
+    """The frame a peer receives."""
+    images = list(message.images) if isinstance(message, AppendRequest) else None
+    (frame,) = FrameBuffer(1 << 30, expect_preamble=False).feed(encode_message(message, images))
+    return frame
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_messages_survive(message: Message) -> None:
+    """What was sent is what arrives."""
+    assert decode_message(*over_the_wire(message), "a", "b") == message
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_mutations_never_escape(seed: int) -> None:
+    """Any mutation gives a message or a FormatError; changed images never pass (H79)."""
+    chance = random.Random(seed)
+    for _ in range(200):
+        type_, payload = over_the_wire(chance.choice(MESSAGES))
+        broken = bytearray(payload)
+        broken[chance.randrange(len(broken))] ^= 1 << chance.randrange(8)
+        if chance.random() < 0.3:
+            del broken[chance.randrange(len(broken)) :]
+        try:
+            message = decode_message(type_, bytes(broken), "a", "b")
+        except FormatError:
+            continue
+        if isinstance(message, AppendRequest):
+            assert message.images in (IMAGES, ())
+
+
+def test_batches_must_follow_one_another() -> None:
+    """An append whose batches leave a hole, or end elsewhere than it says, is refused."""
+    hole = AppendRequest(4, "a", "b", 7, 2, 11, 6, 1)
+    images = [image(8, 2, 3), image(11, 1, 4)]
+    (frame,) = FrameBuffer(1 << 30, expect_preamble=False).feed(encode_message(hole, images))
+    with pytest.raises(FormatError):
+        decode_message(*frame, "a", "b")
+    empty = AppendRequest(4, "a", "b", 7, 2, 9, 6, 1)
+    with pytest.raises(FormatError):
+        decode_message(*over_the_wire(empty), "a", "b")
