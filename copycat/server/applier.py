@@ -11,11 +11,13 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from .._core.calls import run_commands
 from .._core.kernel import batch_runs, decode_commands
 from .._core.layout import BATCH_HEADER, Kind
 from ..errors import invariant
 from ..machine import StateMachine
 from ..serializer import Serializer
+from ..system import SYSTEM_RESOURCE
 from .executor import Executor
 from .sessions import Session, SessionTable
 from .system import System
@@ -90,7 +92,7 @@ class Applier:
         answer = self.executor.query
         return [
             self.system.query(operation, arguments)
-            if resource == 0
+            if resource == SYSTEM_RESOURCE
             else answer(resource, operation, arguments)
             for resource, operation, arguments in decode_commands(buffer, offset, count)
         ]
@@ -132,30 +134,23 @@ class Applier:
         skip = session.last_sequence + 1 - first
         invariant(skip >= 0, f"session {id_} skipped from {session.last_sequence} to {first}")
         if skip < count:
-            results = self._run(
-                decode_commands(image, at, count, skip), base + skip, session.id
-            )
+            results = run_commands(
+                image, at, count, skip, base + skip, self.time_us, id_,
+                self.executor.table, self._slow, self._events, self._flush_events,
+            )  # fmt: skip
             session.results.extend(results)
             session.last_sequence = first + count - 1
             self._out.answers.append((id_, first + skip, results))
 
-    def _run(
-        self, commands: list[tuple[int, int, bytes]], index: int, session: int
-    ) -> list[bytes]:
-        time_us = self.time_us
-        command = self.executor.command
-        events = self._events
-        results: list[bytes] = []
-        for resource, operation, arguments in commands:
-            self.index = index
-            if resource:
-                results.append(command(resource, operation, arguments, index, time_us, session))
-            else:
-                results.append(self.system.command(operation, arguments, session))
-            if events:
-                self._flush_events(index)
-            index += 1
-        return results
+    def _slow(
+        self, resource: int, operation: int, arguments: bytes, index: int, session: int
+    ) -> bytes:
+        self.index = index
+        if resource == SYSTEM_RESOURCE:
+            return self.system.command(operation, arguments, session)
+        return self.executor.command(
+            resource, operation, arguments, index, self.time_us, session
+        )
 
     def _register(
         self, image: bytes, base: int, _: int, __: int, ___: int, count: int, at: int

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from .._core.calls import OK, OK_NONE, Entry, packer, unpacker
 from .._core.layout import Status
 from ..errors import (
     ConflictError,
@@ -31,9 +32,7 @@ from ..machine import (
 from ..serializer import Serializer
 
 MESSAGE_MAX = 1000
-OK_NONE = bytes((Status.OK, 0xC0))
 
-_OK = bytes((Status.OK,))
 _NO_ARGUMENTS = b"\x90"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
@@ -59,7 +58,8 @@ class Instance:
     """One resource: a machine at a path, with its operations by name."""
 
     __slots__ = (
-        "commands", "commit", "id", "machine", "path", "queries", "serializer", "type_name",
+        "commands", "commit", "id", "machine", "pack", "path", "queries", "serializer",
+        "type_name", "unpack",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,8 @@ class Instance:
         self.type_name = type_name
         self.machine = machine
         self.serializer = serializer
+        self.pack = packer(serializer.pack)
+        self.unpack = unpacker(serializer.unpack)
         self.commit: Commit = attach(machine, id_, _Packing(runtime, serializer))
         kinds = operations_of(type(machine))
         bound = bound_operations(machine)
@@ -114,7 +116,7 @@ class Executor:
         self._opaque = Serializer(opaque=True)
         self._runtime = runtime
         self._instances: dict[int, Instance] = {}
-        self._table: dict[tuple[int, int], tuple[Callable[..., object], Instance]] = {}
+        self.table: dict[tuple[int, int], Entry] = {}  # for `run_commands`
         self.name_of: Callable[[int], str | None] = lambda operation: None  # set by System
 
     def instances(self) -> Iterable[Instance]:
@@ -143,23 +145,27 @@ class Executor:
     def delete(self, id_: int) -> None:
         """Forget an instance; its id is never given out again."""
         self._instances.pop(id_, None)
-        self._table = {key: entry for key, entry in self._table.items() if key[0] != id_}
+        for key in [key for key in self.table if key[0] == id_]:
+            del self.table[key]
 
     def command(
         self, resource: int, operation: int, arguments: bytes, index: int, time_us: int, session: int
     ) -> bytes:
-        """Run one command; its result."""
-        entry = self._table.get((resource, operation))
-        if entry is None:
-            found = self._resolve(resource, operation, queries=False)
-            if isinstance(found, bytes):
-                return found
-            entry = self._table[resource, operation] = found
-        function, instance = entry
+        """Run the first command of its kind, and note in ``table`` how to run the next ones."""
+        found = self._resolve(resource, operation, queries=False)
+        if isinstance(found, bytes):
+            return found
+        function, instance = found
+
+        def failed(problem: Exception) -> bytes:
+            if isinstance(problem, MEMBER_ONLY):
+                raise problem
+            return result_of(problem, instance.serializer)
+
+        entry = (function, instance.commit, instance.unpack, instance.pack, failed)
+        self.table[resource, operation] = entry
         commit = instance.commit
-        commit.index = index
-        commit.time_us = time_us
-        commit.session = session
+        commit.index, commit.time_us, commit.session = index, time_us, session
         return self._call(function, instance, arguments)
 
     def query(self, resource: int, operation: int, arguments: bytes) -> bytes:
@@ -201,7 +207,7 @@ class Executor:
     def restore(self, image: list) -> None:  # type: ignore[type-arg]
         """Become what made ``image``."""
         self._instances.clear()
-        self._table.clear()
+        self.table.clear()
         for id_, path, type_name, state in image:
             instance = self.create(id_, path, type_name)
             instance.machine.restore(instance.serializer.unpack(state))
@@ -228,10 +234,8 @@ class Executor:
         self, function: Callable[..., object], instance: Instance, arguments: bytes
     ) -> bytes:
         try:
-            value = function(*instance.serializer.unpack(arguments))  # type: ignore[misc]
-            if value is None:
-                return OK_NONE
-            return _OK + instance.serializer.pack(value)
+            value = function(*instance.unpack(arguments))
+            return OK_NONE if value is None else OK + instance.pack(value)
         except MEMBER_ONLY:
             raise
         except Exception as problem:

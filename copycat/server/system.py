@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from .._core.calls import OK, OK_NONE
 from .._core.layout import Status
 from ..errors import ConfigurationError, ResourceTypeError, UnknownResourceError
 from ..paths import normal_path
 from ..serializer import Serializer
 from ..system import SystemOperation
-from .executor import MEMBER_ONLY, OK_NONE, Executor, failure, result_of
+from .executor import MEMBER_ONLY, Executor, failure, result_of
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
@@ -191,4 +192,4 @@ class System:
             return result_of(problem, self._serializer)
         if value is None:
             return OK_NONE
-        return bytes((Status.OK,)) + self._serializer.pack(value)
+        return OK + self._serializer.pack(value)
