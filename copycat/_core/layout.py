@@ -71,9 +71,11 @@ leader moves it)::
         80   16 member uuid
         96    4 crc32 of bytes [0, 96)
 
+**Cut marker**: what a truncation leaves where it cut: a frame header with the magic b"CCX1", the new
+generation, and no image. It is durable before anything behind it is zeroed or overwritten.
+
 A bad frame followed by nothing that chains is a torn tail. It is damage, never a tail, if a later
-frame of the same or a later generation says by its durable_index that it had been durable, or if
-another segment follows.
+frame of the same or a later generation says by its durable_index that it had been durable.
 """
 
 from __future__ import annotations
@@ -99,6 +101,7 @@ RESULT_HEADER = struct.Struct("<I")
 RESULT_HEADER_SIZE = RESULT_HEADER.size
 
 FRAME_MAGIC = b"CCF1"
+CUT_MAGIC = b"CCX1"
 FRAME_HEADER = struct.Struct("<4sIQQQII")
 FRAME_HEADER_SIZE = FRAME_HEADER.size
 FRAME_CRC_FROM = 8

@@ -337,9 +337,9 @@ class Member:
     def take_snapshot(self) -> int:
         """Begin to save the state at the applied index, which is returned."""
         index = self._applier.index
-        if self._snapshotting or index <= self._store.log.base_index:
-            return index
         term = self._store.log.term_at(index)
+        if self._snapshotting or term is None or index == 0:
+            return index
         body = self._applier.image()
         self._snapshotting = True
         self._bytes_since_snapshot = 0
@@ -363,11 +363,11 @@ class Member:
         """Drop whole segments below the snapshot, but not what a follower still catches up on."""
         horizon = info.index
         log_ = self._store.log
-        for peer, match_index, _ in self._raft.progress_of():
-            if peer in self._peers_up and log_.base_index < match_index < horizon:
-                last, _ = log_.window_end(match_index + 1, self._options.retain_bytes)
+        for peer in self._raft.progress_of():
+            if peer.name in self._peers_up and log_.base_index < peer.match_index < horizon:
+                last, _ = log_.window_end(peer.match_index + 1, self._options.retain_bytes)
                 if last >= horizon:
-                    horizon = match_index
+                    horizon = peer.match_index
         self._store.cut_before(horizon)
         if log_.base_index > 0:
             self._inputs.append(Compacted(log_.base_index, log_.base_term))
@@ -379,10 +379,7 @@ class Member:
         self._applier.restore(body)
         self._store.snapshot = info
         self._bytes_since_snapshot = 0
-        log_ = self._store.log
-        if not (log_.base_index <= info.index <= log_.last_index) or (
-            log_.term_at(info.index) != info.term
-        ):
+        if self._raft.snapshot_replaces_log(info.index, info.term):
             self._store.reset(info.index, info.term)
         self._inputs.append(Installed(info.index, info.term))
 
@@ -432,7 +429,10 @@ class Member:
             "snapshot_index": self._store.snapshot.index if self._store.snapshot else 0,
             "sessions": len(self._applier.sessions),
             "peers_up": sorted(self._peers_up),
-            "progress": [list(progress) for progress in self._raft.progress_of()],
+            "progress": [
+                [peer.name, peer.match_index, peer.state.value]
+                for peer in self._raft.progress_of()
+            ],
         }
 
     def _wake_at(self, ready: Ready) -> float:

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 
 from .._core.log import Log, Truncation
+from .._core.recovery import recover
 from ..errors import CorruptLogError
 from ..ports import Disk, File
 from ..raft.ready import HardState
@@ -44,7 +45,9 @@ class Store:
         self.hard_state = self._hard_state_file.state
         self.snapshots = Snapshots(disk, cluster_id)
         self.snapshot: SnapshotInfo | None = None
-        self.log = Log(cluster_id, member_uuid, segment_bytes, prepare=self._prepare)
+        self._cluster_id = cluster_id
+        self._member_uuid = member_uuid
+        self.log = Log(cluster_id, member_uuid, segment_bytes, self._prepare)
         self._on_saved = on_saved
         self._on_durable = on_durable
         self._busy = False
@@ -67,16 +70,17 @@ class Store:
         for name in sorted(self._disk.listdir(DIRECTORY)):
             if name.endswith(".seg"):
                 file = self._disk.open(f"{DIRECTORY}/{name}")
-                if file.size() < self._segment_bytes:
+                if file.size() < self._segment_bytes and not any(file.pread(4096, 0)):
                     # A crash during its preparation: nothing was ever written to it.
                     file.close()
                     self._disk.unlink(f"{DIRECTORY}/{name}")
                 else:
                     files.append((int(name.removesuffix(".seg")), file))
-        repair = self.log.recover(files)
-        for file, offset, data in repair:
-            file.pwrite(data, offset)
-            file.sync()
+        repair = recover(
+            self.log, files, self._cluster_id, self._member_uuid,
+            base_index=self.snapshot.index if self.snapshot else 0,
+        )  # fmt: skip
+        self._truncate(Truncation(repair.writes, repair.segments))
         self._match_snapshot_and_log()
         return body
 
@@ -123,11 +127,13 @@ class Store:
                 jobs.append(job)
         if not self._preparing and self.log.needs_segment():
             self._preparing = True
-            id_ = self.log.next_segment_id
+            id_ = self.log.take_segment_id()
             prepared = self._prepared(id_)
-            jobs.append(Job("background", lambda: self._prepare(id_), prepared, self._unprepared))
-        if self._obsolete:
-            obsolete, self._obsolete = self._obsolete, []
+            prepare = lambda: self._prepare(id_, self._segment_bytes)  # noqa: E731
+            jobs.append(Job("background", prepare, prepared, self._unprepared))
+        if self._obsolete or self.log.discarded:
+            obsolete = self._obsolete + self.log.discarded
+            self._obsolete, self.log.discarded = [], []
             jobs.append(Job("background", lambda: self._delete(obsolete)))
         return jobs
 
@@ -163,7 +169,7 @@ class Store:
         return Job("log", run, then, size=size + (1 << 20) * len(truncations))
 
     def _truncate(self, truncation: Truncation) -> None:
-        """Later segments from back to front, each step durable (H23), then the frame at the cut.
+        """Later segments from back to front, each step durable (H23), then the cut itself.
 
         A crash in between leaves a longer, but whole, old log.
         """
@@ -172,11 +178,11 @@ class Store:
             file.pwrite(data, offset)
             file.sync()
 
-    def _prepare(self, segment_id: int) -> File:
+    def _prepare(self, segment_id: int, size: int) -> File:
         """A new segment file, allocated and zero-filled, durable with its name."""
         file = self._disk.open(_segment_name(segment_id), create=True)
         try:
-            file.allocate(self._segment_bytes)
+            file.allocate(size)
         except BaseException:
             file.close()
             raise

@@ -179,7 +179,7 @@ class System:
         if function is None:
             return failure(Status.UNKNOWN_OPERATION, f"the system has no operation {operation}")
         try:
-            value = function(*self._serializer.unpack(arguments))  # type: ignore[misc]
+            value = function(*self._serializer.unpack(arguments))
         except ResourceTypeError as problem:
             return failure(Status.RESOURCE_TYPE, str(problem.args[0]))
         except UnknownResourceError as problem:

@@ -1,0 +1,205 @@
+"""Recovery: from segment files back to a log, telling a torn tail from damage.
+
+The frames of all segments are walked in order and verified. Where the walk stops, whatever follows
+is searched for a whole frame that proves that the stopping place had been durable (each frame says
+what was durable when it was staged). Proof means damage: `CorruptLogError`, nothing is touched
+(H57). No proof means a torn tail of a crash: it was never acknowledged, and it is cut. Opens no
+file; the caller carries out the cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ..errors import CorruptLogError, StorageError, WrongClusterError
+from ..ports import File
+from .kernel import find_frame, scan_frames
+from .layout import FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
+from .log import Log
+from .segment import (
+    Header,
+    NewerFormatError,
+    Segment,
+    read_cut_marker,
+    read_header,
+)
+from .terms import Terms
+
+log_ = logging.getLogger("copycat.log")
+
+_HINT = (
+    "the entries behind it may exist on the other members only: remove this member's data directory "
+    "and let it rejoin empty; a member that is alone needs its backup"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What must be made durable before the log is used: zeros over a torn tail, files to delete."""
+
+    writes: list[tuple[File, int, bytes]]
+    segments: list[tuple[int, File]]
+
+
+@dataclass(slots=True)
+class _Found:
+    segments: list[Segment]
+    spares: list[tuple[int, File]]
+    terms: Terms
+    generation: int
+    previous_crc: int
+    next_index: int
+    time_us: int
+
+
+def recover(
+    log: Log,
+    files: list[tuple[int, File]],
+    cluster_id: bytes,
+    member_uuid: bytes,
+    stride: int = 4096,
+    base_index: int = 0,
+) -> Repair:
+    """Fill the empty ``log`` from ``files``, (id, file) in ascending order of ids.
+
+    ``base_index`` is what a snapshot stands for; the log must not begin later. Raises `CorruptLogError` with file and offset, `WrongClusterError` for a foreign file, and
+    `StorageError` for one of a newer format.
+    """
+    used, spares, torn = _sort(files, cluster_id, member_uuid)
+    if used and used[0][1].base_index > base_index + 1:
+        # The first segment never became durable; nor did anything else, or it is damage.
+        torn = sorted(torn + [(header.segment_id, file) for file, header in used])
+        used = []
+    terms = Terms(used[0][1].base_index - 1, used[0][1].base_term) if used else Terms(base_index)
+    found = _Found([], spares, terms, 1, 0, terms.base_index + 1, 0)
+    if used:
+        found.generation = used[0][1].generation
+        found.previous_crc = used[0][1].previous_crc
+    for position, (file, header) in enumerate(used):
+        if header.base_index != found.next_index or header.previous_crc != found.previous_crc:
+            # The end of the segment before is missing: so is, or never was, what follows it.
+            torn = sorted(torn + [(rest.segment_id, file) for file, rest in used[position:]])
+            break
+        _scan(found, file, header, stride)
+    _refuse_damage(found, [file for _, file in torn])
+    last_id = found.segments[-1].id if found.segments else 0
+    torn += [spare for spare in spares if spare[0] < last_id]  # ids must rise along the log
+    found.spares = [spare for spare in spares if spare[0] > last_id]
+    repair = Repair(_clean_tail(found.segments[-1]) if found.segments else [], sorted(torn))
+    log.adopt(
+        found.segments,
+        found.spares,
+        found.terms,
+        next_id=max((id_ for id_, _ in files), default=0) + 1,
+        # Whatever is left behind the end belongs to an older generation from now on.
+        generation=found.generation + 1,
+        previous_crc=found.previous_crc,
+        last_time_us=found.time_us,
+    )
+    return repair
+
+
+def _clean_tail(segment: Segment) -> list[tuple[File, int, bytes]]:
+    """Zeros over what a crash left behind the end; a cut marker stays until it is overwritten."""
+    view, begin = segment.view, segment.end
+    if read_cut_marker(view, begin) is not None:
+        begin += FRAME_HEADER_SIZE
+    used = len(bytes(view[begin:]).rstrip(b"\0"))
+    return [(segment.file, begin, bytes(used))] if used else []
+
+
+_Files = list[tuple[int, File]]
+
+
+def _sort(
+    files: _Files, cluster_id: bytes, member_uuid: bytes
+) -> tuple[list[tuple[File, Header]], _Files, _Files]:
+    """Files with a header, prepared ones without, and one whose header never was durable."""
+    used: list[tuple[File, Header]] = []
+    spares: list[tuple[int, File]] = []
+    torn: list[tuple[int, File, FormatError]] = []
+    for id_, file in files:
+        try:
+            header = read_header(file)
+        except NewerFormatError as problem:
+            raise StorageError(
+                f"{file.path}: {problem}, which this version of Copycat does not read",
+                hint="run the version that wrote it, or a later one",
+            ) from problem
+        except FormatError as problem:
+            torn.append((id_, file, problem))
+            continue
+        if header is None:
+            if bytes(file.view()).strip(b"\0"):
+                torn.append((id_, file, FormatError("the segment's header is missing")))
+            else:
+                spares.append((id_, file))
+            continue
+        if header.cluster_id != cluster_id or header.member_uuid != member_uuid:
+            raise WrongClusterError(
+                f"{file.path} belongs to member {header.member_uuid.hex()} of cluster "
+                f"{header.cluster_id.hex()}, not to {member_uuid.hex()} of {cluster_id.hex()}",
+                hint="give each member a data directory of its own",
+            )
+        if header.segment_id != id_:
+            raise CorruptLogError(
+                f"{file.path} says that it is segment {header.segment_id}",
+                segment=file.path,
+                hint="give the file its own name back",
+            )
+        used.append((file, header))
+    for id_, file, why in torn:
+        # A header is written together with the first frames of its segment. A frame behind it
+        # that says it had been durable is looked for where the log ends.
+        log_.info("%s (id %d): %s; it was never durable", file.path, id_, why)
+    return used, spares, [(id_, file) for id_, file, _ in torn]
+
+
+def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
+    segment = Segment(header.segment_id, file, header.base_index, header.previous_crc, stride)
+    end, generation, crc, next_index, time_us, entries, terms = scan_frames(
+        segment.view,
+        SEGMENT_DATA_OFFSET,
+        segment.size,
+        max(found.generation, header.generation),
+        header.previous_crc,
+        header.base_index,
+        stride,
+    )
+    segment.note_scanned(end, next_index, entries)
+    for first, term in terms:
+        found.terms.append(first, term)
+    found.segments.append(segment)
+    # A truncation cut here: what stands behind belongs to an older generation.
+    found.generation = read_cut_marker(segment.view, end) or generation
+    found.previous_crc = crc
+    found.next_index = next_index
+    found.time_us = time_us or found.time_us
+
+
+def _refuse_damage(found: _Found, suspects: list[File]) -> None:
+    """Raise if a later frame proves that the first missing entry had been durable.
+
+    Looked for behind the end of the last segment that chains, and in all the files that do not.
+    """
+    missing = found.next_index
+    places = [(file, SEGMENT_DATA_OFFSET) for file in suspects]
+    if found.segments:
+        places.insert(0, (found.segments[-1].file, found.segments[-1].end))
+    for file, offset in places:
+        while True:
+            frame = find_frame(file.view(), offset, file.size(), found.generation)
+            if frame is None:
+                break
+            offset, base, durable = frame
+            if durable >= missing and base > missing:
+                damaged, at = places[0]
+                raise CorruptLogError(
+                    f"{damaged.path} is damaged at offset {at}: entry {missing} was durable and "
+                    f"cannot be read (entry {base}, which follows it, can)",
+                    segment=damaged.path,
+                    offset=at,
+                    hint=_HINT,
+                )
+            offset += FRAME_HEADER_SIZE

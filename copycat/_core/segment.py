@@ -1,0 +1,190 @@
+"""A segment: one preallocated file with a header page and frames one after the other.
+
+It knows where its frames lie (sparsely) and reads them through the file's mapping. It never opens
+a file, never decides when to write, and keeps no object per batch, let alone per command.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..ports import File
+from .kernel import crc32
+from .layout import (
+    BATCH_HEADER,
+    CHECKSUM_CRC32,
+    CUT_MAGIC,
+    FORMAT_VERSION,
+    FRAME_ALIGNMENT,
+    FRAME_CRC_FROM,
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    SEGMENT_DATA_OFFSET,
+    SEGMENT_HEADER,
+    SEGMENT_HEADER_CRC,
+    SEGMENT_MAGIC,
+    FormatError,
+)
+
+
+class Header(NamedTuple):
+    """The header page's fields; see ``layout``."""
+
+    segment_id: int
+    generation: int
+    base_index: int
+    base_term: int
+    previous_crc: int
+    size: int
+    cluster_id: bytes
+    member_uuid: bytes
+
+    def encode(self) -> bytes:
+        """The header page's used part."""
+        data = SEGMENT_HEADER.pack(
+            SEGMENT_MAGIC, FORMAT_VERSION, CHECKSUM_CRC32, self.segment_id, self.generation,
+            self.base_index, self.base_term, self.previous_crc, 0, self.size,
+            self.cluster_id, self.member_uuid,
+        )  # fmt: skip
+        return data + SEGMENT_HEADER_CRC.pack(crc32(data))
+
+
+class NewerFormatError(FormatError):
+    """A file was written by a later version of Copycat."""
+
+
+def read_header(file: File) -> Header | None:
+    """The header of a segment file; None if the file was prepared and never used.
+
+    Raises `NewerFormatError` for another format, and `FormatError` for a damaged header.
+    """
+    data = file.pread(SEGMENT_HEADER.size + SEGMENT_HEADER_CRC.size, 0)
+    if not any(data):
+        return None
+    if len(data) < SEGMENT_HEADER.size + SEGMENT_HEADER_CRC.size:
+        raise FormatError("the file is shorter than a segment's header")
+    if data[:7] == SEGMENT_MAGIC[:7] and data[:8] != SEGMENT_MAGIC:
+        raise NewerFormatError(f"the file has format {data[7:8]!r}")
+    fields = SEGMENT_HEADER.unpack_from(data)
+    if data[:8] != SEGMENT_MAGIC or crc32(data[: SEGMENT_HEADER.size]) != int.from_bytes(
+        data[SEGMENT_HEADER.size :], "little"
+    ):
+        raise FormatError("the segment's header is damaged")
+    if fields[1] != FORMAT_VERSION or fields[2] != CHECKSUM_CRC32:
+        raise NewerFormatError(f"the file has format {fields[1]} with checksum {fields[2]}")
+    _, _, _, id_, generation, base, term, previous, _, size, cluster, uuid = fields
+    return Header(id_, generation, base, term, previous, size, cluster, uuid)
+
+
+def framed_size(image_length: int) -> int:
+    """What an image of that length takes in a segment."""
+    size = FRAME_HEADER_SIZE + image_length
+    return size + -size % FRAME_ALIGNMENT
+
+
+def cut_marker(generation: int, offset: int) -> bytes:
+    """The marker that a truncation to ``generation`` leaves at ``offset``."""
+    tail = FRAME_HEADER.pack(CUT_MAGIC, 0, generation, offset, 0, 0, 0)[FRAME_CRC_FROM:]
+    return CUT_MAGIC + crc32(tail).to_bytes(4, "little") + tail
+
+
+def read_cut_marker(view: memoryview, offset: int) -> int | None:
+    """The generation of the marker at ``offset``; None if there is none."""
+    data = bytes(view[offset : offset + FRAME_HEADER_SIZE])
+    if len(data) < FRAME_HEADER_SIZE or data[:4] != CUT_MAGIC:
+        return None
+    _, crc, generation, place, _, _, _ = FRAME_HEADER.unpack(data)
+    whole = crc == crc32(data[FRAME_CRC_FROM:]) and place == offset
+    return int(generation) if whole else None
+
+
+class Segment:
+    """The frames of one file. ``next_index`` and ``end`` say where the next frame belongs."""
+
+    __slots__ = ("_bases", "_offsets", "_stride", "_view", "base_index", "end", "file", "id",
+                 "next_index", "previous_crc", "size")  # fmt: skip
+
+    def __init__(
+        self, id_: int, file: File, base_index: int, previous_crc: int, stride: int
+    ) -> None:
+        self.id = id_
+        self.file = file
+        self.size = file.size()
+        self.base_index = base_index
+        self.next_index = base_index
+        self.previous_crc = previous_crc  # of the image before this segment
+        self.end = SEGMENT_DATA_OFFSET
+        self._stride = stride
+        self._bases = array("Q")
+        self._offsets = array("Q")
+        self._view: memoryview | None = None
+
+    @property
+    def view(self) -> memoryview:
+        """The whole file as it is at any time."""
+        if self._view is None:
+            self._view = self.file.view()
+        return self._view
+
+    def has_room(self, image_length: int) -> bool:
+        """Whether another image of that length fits."""
+        return self.end + framed_size(image_length) <= self.size
+
+    def note(self, base_index: int, count: int, image_length: int) -> None:
+        """An image of ``count`` entries was put at the end."""
+        if not self._offsets or self.end - self._offsets[-1] >= self._stride:
+            self._bases.append(base_index)
+            self._offsets.append(self.end)
+        self.next_index = base_index + count
+        self.end += framed_size(image_length)
+
+    def note_scanned(self, end: int, next_index: int, entries: list[tuple[int, int]]) -> None:
+        """A scan of the file found frames up to ``end``, ``entries`` of its sparse index."""
+        self.end = end
+        self.next_index = next_index
+        self._bases = array("Q", (base for base, _ in entries))
+        self._offsets = array("Q", (offset for _, offset in entries))
+
+    def frames(self, first_index: int) -> Iterator[tuple[int, int, int, int]]:
+        """(image offset, length, base index, count) from the frame that holds ``first_index``."""
+        if not self._bases:
+            return
+        at = self._offsets[max(0, bisect_right(self._bases, first_index) - 1)]
+        view = self.view
+        while at < self.end:
+            image = at + FRAME_HEADER_SIZE
+            header = BATCH_HEADER.unpack_from(view, image)
+            length, base, count = header[2], header[4], header[7]
+            if base + count > first_index:
+                yield image, length, base, count
+            at += framed_size(length)
+
+    def cut(self, from_index: int) -> int:
+        """Forget the frames from ``from_index`` on, which must begin one and lie in the mapping.
+
+        Returns the checksum of the image before the cut. Raises `FormatError` if no frame begins
+        at ``from_index``.
+        """
+        for image, _, base, _ in self.frames(from_index):
+            if base == from_index:
+                self.cut_at(image - FRAME_HEADER_SIZE, from_index)
+                return self.last_crc()
+            break
+        raise FormatError(f"no batch begins at index {from_index}")
+
+    def cut_at(self, end: int, from_index: int) -> None:
+        """Forget the frames from offset ``end`` on, where ``from_index`` begins."""
+        self.end = end
+        self.next_index = from_index
+        keep = bisect_right(self._bases, from_index - 1)
+        del self._bases[keep:], self._offsets[keep:]
+
+    def last_crc(self) -> int:
+        """The checksum of the last image, or of the one before this segment."""
+        crc = self.previous_crc
+        for image, _, _, _ in self.frames(self.next_index - 1):
+            crc = int.from_bytes(self.view[image + 4 : image + 8], "little")
+        return crc

@@ -1,0 +1,85 @@
+"""A snapshot is there whole or not at all, and a damaged one is never used."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from copycat.errors import CorruptLogError, WrongClusterError
+from copycat.server.snapshots import Snapshots
+from copycat.testing.disk import SimulatedDisk
+
+CLUSTER = b"c" * 16
+
+
+def test_the_newest_is_found_and_older_ones_go() -> None:
+    """Only the newest snapshot stays on disk, with its index, term and body."""
+    disk = SimulatedDisk()
+    snapshots = Snapshots(disk, CLUSTER)
+    assert snapshots.newest() is None
+    snapshots.save(10, 1, b"ten")
+    info = snapshots.save(20, 2, b"twenty")
+    assert Snapshots(disk, CLUSTER).newest() == (info, b"twenty")
+    assert len(disk.listdir("snapshots")) == 1
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_crash_while_saving_leaves_a_whole_snapshot(seed: int) -> None:
+    """At whatever step the power fails, the old or the new snapshot is found whole (H65)."""
+    chance = random.Random(seed)
+    disk = SimulatedDisk()
+    snapshots = Snapshots(disk, CLUSTER)
+    old = snapshots.save(10, 1, bytes(chance.randbytes(3000)))
+    steps = chance.randrange(8)
+
+    def fail(operation: str, path: str) -> OSError | None:
+        nonlocal steps
+        steps -= 1
+        return OSError("power") if steps < 0 else None
+
+    disk.fail = fail
+    try:
+        snapshots.save(20, 1, b"new" * 1000)
+        finished = True
+    except OSError:
+        finished = False
+    disk.fail = lambda operation, path: None
+    disk.crash(chance)
+    found = Snapshots(disk, CLUSTER).newest()
+    assert found is not None
+    assert found[0].index == 20 if finished else found[0].index in (10, 20)
+    assert found[0] == old or found[1] == b"new" * 1000
+    assert not [name for name in disk.listdir("snapshots") if name.endswith(".tmp")]
+
+
+def test_damage_and_foreign_files_are_refused() -> None:
+    """A flipped bit anywhere, or another cluster's file, is an error that names the file."""
+    disk = SimulatedDisk()
+    info = Snapshots(disk, CLUSTER).save(10, 1, b"body" * 10)
+    with pytest.raises(WrongClusterError):
+        Snapshots(disk, b"d" * 16).newest()
+    for at in range(info.size):
+        file = disk.open(info.name)
+        byte = file.pread(1, at)
+        file.pwrite(bytes([byte[0] ^ 4]), at)
+        with pytest.raises(CorruptLogError, match=r"0010.*snap"):
+            Snapshots(disk, CLUSTER).newest()
+        file.pwrite(byte, at)
+    assert Snapshots(disk, CLUSTER).newest() is not None
+
+
+def test_pieces_received_in_order_become_the_same_snapshot() -> None:
+    """What a leader sends in pieces is verified and kept byte for byte (H71)."""
+    ours, theirs = SimulatedDisk(), SimulatedDisk()
+    source = Snapshots(ours, CLUSTER)
+    info = source.save(10, 3, bytes(range(256)) * 20)
+    target = Snapshots(theirs, CLUSTER)
+    target.receive(0, b"an earlier attempt that was longer" * 500)
+    for offset in range(0, info.size, 1000):
+        target.receive(offset, source.read(info, offset, 1000))
+    assert target.accept() == (info, bytes(range(256)) * 20)
+    target.receive(0, b"rubbish")
+    with pytest.raises(CorruptLogError):
+        target.accept()
+    assert Snapshots(theirs, CLUSTER).newest() == (info, bytes(range(256)) * 20)
