@@ -1,0 +1,125 @@
+"""Copycat: locks, leader election, maps, counters and your own replicated classes.
+
+Strongly consistent, inside your asyncio process. Start with `open`, `connect` or `local_cluster`;
+the README shows how, ARCHITECTURE.md why.
+"""
+
+from ._core import COMPILED as COMPILED
+from .errors import ConfigurationError as ConfigurationError
+from .errors import ConflictError as ConflictError
+from .errors import CopycatError as CopycatError
+from .errors import CommandFailed as CommandFailed
+from .errors import CorruptLogError as CorruptLogError
+from .errors import DataDirectoryInUse as DataDirectoryInUse
+from .errors import DeadlineError as DeadlineError
+from .errors import DiskFullError as DiskFullError
+from .errors import ForkedError as ForkedError
+from .errors import LeadershipLost as LeadershipLost
+from .errors import LockLost as LockLost
+from .errors import MembershipError as MembershipError
+from .errors import MisuseError as MisuseError
+from .errors import NoLeaderError as NoLeaderError
+from .errors import NondeterminismError as NondeterminismError
+from .errors import NoQuorumError as NoQuorumError
+from .errors import OutcomeUnknownError as OutcomeUnknownError
+from .errors import OverloadedError as OverloadedError
+from .errors import Rejected as Rejected
+from .errors import ResourceTypeError as ResourceTypeError
+from .errors import SecurityError as SecurityError
+from .errors import SerializationError as SerializationError
+from .errors import SessionExpiredError as SessionExpiredError
+from .errors import StorageError as StorageError
+from .errors import UnavailableError as UnavailableError
+from .errors import UnknownResourceError as UnknownResourceError
+from .errors import WrongClusterError as WrongClusterError
+from .errors import WrongLoopError as WrongLoopError
+from .handles import Copycat as Copycat
+from .handles import CopycatClient as CopycatClient
+from .handles import Node as Node
+from .machine import Commit as Commit
+from .machine import StateMachine as StateMachine
+from .machine import command as command
+from .machine import event as event
+from .machine import query as query
+from .node import CopycatServer as CopycatServer
+from .node import connect as connect
+from .node import open as open
+from .resources import AsyncLock as AsyncLock
+from .resources import AsyncLong as AsyncLong
+from .resources import AsyncMap as AsyncMap
+from .resources import LeaderElection as LeaderElection
+from .resources import Resource as Resource
+from .resources import stateful as stateful
+from .serializer import Serializer as Serializer
+from .serializer import Writable as Writable
+from .serializer import serializable as serializable
+from .testing.local_cluster import local_cluster as local_cluster
+from .types import Address as Address
+from .types import Consistency as Consistency
+from .types import EventType as EventType
+from .types import MemberType as MemberType
+from .types import Mode as Mode
+from .types import SessionState as SessionState
+from .types import Versioned as Versioned
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COMPILED",
+    "Address",
+    "AsyncLock",
+    "AsyncLong",
+    "AsyncMap",
+    "CommandFailed",
+    "Commit",
+    "ConfigurationError",
+    "ConflictError",
+    "Consistency",
+    "Copycat",
+    "CopycatClient",
+    "CopycatError",
+    "CopycatServer",
+    "CorruptLogError",
+    "DataDirectoryInUse",
+    "DeadlineError",
+    "DiskFullError",
+    "EventType",
+    "ForkedError",
+    "LeaderElection",
+    "LeadershipLost",
+    "LockLost",
+    "MemberType",
+    "MembershipError",
+    "MisuseError",
+    "Mode",
+    "NoLeaderError",
+    "NoQuorumError",
+    "Node",
+    "NondeterminismError",
+    "OutcomeUnknownError",
+    "OverloadedError",
+    "Rejected",
+    "Resource",
+    "ResourceTypeError",
+    "SecurityError",
+    "SerializationError",
+    "Serializer",
+    "SessionExpiredError",
+    "SessionState",
+    "StateMachine",
+    "StorageError",
+    "UnavailableError",
+    "UnknownResourceError",
+    "Versioned",
+    "Writable",
+    "WrongClusterError",
+    "WrongLoopError",
+    "command",
+    "connect",
+    "event",
+    "local_cluster",
+    "open",
+    "query",
+    "serializable",
+    "stateful",
+]

@@ -112,13 +112,13 @@ class Operation(Generic[P, R]):
         is_query: bool,
         consistency: Consistency = Consistency.LINEARIZABLE,
     ) -> None:
+        self.signature = _checked_signature(function)
         self.function = function
         self.is_query = is_query
         self.consistency = consistency
         self.name: str = function.__name__
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
-        self.signature = _checked_signature(function)
         self.least, self.most = _arity(self.signature)
 
     def __set_name__(self, owner: type, name: str) -> None:

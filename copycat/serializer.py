@@ -30,7 +30,6 @@ ID_MAX: Final = 0xFFFF
 
 _REGISTERED: Final = 0
 _CONTAINERS: Final = frozenset((list, dict, tuple, set, frozenset))
-_nothing_nested: Final = _CONTAINERS.isdisjoint
 _unpack: Final = msgpack.unpackb
 _NESTED_BUFFER: Final = 1024
 _BUFFER: Final = 1 << 16
@@ -162,8 +161,10 @@ class Serializer:
         """The bytes of ``value``; raises `SerializationError`, which names the type at fault."""
         try:
             if type(value) is list:
-                if not _nothing_nested(map(type, value)):  # type: ignore[call-overload]
-                    _check_depth(value, DEPTH_MAX)
+                for item in value:
+                    if type(item) in _CONTAINERS:
+                        _check_depth(value, DEPTH_MAX)
+                        break
             elif type(value) in _CONTAINERS:
                 _check_depth(value, DEPTH_MAX)
             return self._pack(value)  # type: ignore[no-any-return]
@@ -177,8 +178,10 @@ class Serializer:
         try:
             value = _unpack(data, strict_map_key=False, ext_hook=self._hook)
             if type(value) is list:
-                if not _nothing_nested(map(type, value)):
-                    _check_depth(value, DEPTH_MAX)
+                for item in value:
+                    if type(item) in _CONTAINERS:
+                        _check_depth(value, DEPTH_MAX)
+                        break
             elif type(value) in _CONTAINERS:
                 _check_depth(value, DEPTH_MAX)
             return value

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,6 +15,7 @@ import uvloop
 from copycat.connection import FrameProtocol
 from copycat.types import Address
 
+_PORTS = itertools.cycle(range(10_000 + os.getpid() * 97 % 10_000, 30_000))
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -42,11 +46,12 @@ async def until(holds: Callable[[], object], timeout: float = 5.0) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+    """A port nobody listens on now, and that no outgoing connection is given by the kernel."""
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def local(port: int = 0) -> Address:

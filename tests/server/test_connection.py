@@ -16,14 +16,15 @@ from copycat.network import RealNetwork
 from .loops import LOOPS, Recorder, local, run, until
 
 
-async def accept_one(**settings: object) -> tuple[Recorder, asyncio.StreamWriter, Recorder]:
+async def accept_one(
+    **settings: object,
+) -> tuple[Recorder, asyncio.StreamReader, asyncio.StreamWriter]:
     """A listening recorder and a raw connection to it."""
     recorder = Recorder(**settings)
     server = await RealNetwork().listen(local(), lambda: recorder.protocol)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.address.port)
     server.close()
-    recorder.reader = reader  # type: ignore[attr-defined]
-    return recorder, writer, recorder
+    return recorder, reader, writer
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -33,7 +34,7 @@ def test_frames_arrive_whole_wherever_the_stream_is_cut(loop: str) -> None:
 
     async def main() -> None:
         for at in range(len(stream) + 1):
-            recorder, writer, _ = await accept_one()
+            recorder, _, writer = await accept_one()
             writer.write(stream[:at])
             await asyncio.sleep(0)
             writer.write(stream[at:])
@@ -67,7 +68,7 @@ def test_byte_by_byte_and_large_frames(loop: str) -> None:
         assert here.frames == there.frames == [(9, payload) for payload in payloads]
         here.protocol.close()
         await until(lambda: there.lost and here.lost)
-        recorder, writer, _ = await accept_one()
+        recorder, _, writer = await accept_one()
         for byte in PREAMBLE + pack_frame(5, b"slow"):
             writer.write(bytes((byte,)))
             await writer.drain()
@@ -116,9 +117,8 @@ def test_strangers_are_turned_away(
 
     async def main() -> None:
         for _ in range(3):
-            recorder, writer, _ = await accept_one(complaints=complaints)
+            recorder, reader, writer = await accept_one(complaints=complaints)
             writer.write(garbage)
-            reader: asyncio.StreamReader = recorder.reader  # type: ignore[attr-defined]
             try:
                 heard = await reader.read()
             except ConnectionResetError:
@@ -140,7 +140,7 @@ def test_an_oversized_frame_is_refused_by_its_header_alone() -> None:
     """A length beyond the limit closes the connection before the payload comes (H78)."""
 
     async def main() -> None:
-        recorder, writer, _ = await accept_one(frame_limit=1000)
+        recorder, _, writer = await accept_one(frame_limit=1000)
         writer.write(PREAMBLE + pack_frame(1, bytes(1000)) + HEADER.pack(1001, 1, 0, 0))
         await until(lambda: recorder.lost)
         assert [len(payload) for _, payload in recorder.frames] in ([1000], [])
@@ -154,7 +154,7 @@ def test_a_callback_may_find_a_frame_malformed() -> None:
     seen: list[int] = []
 
     async def main() -> None:
-        recorder, writer, _ = await accept_one()
+        recorder, _, writer = await accept_one()
 
         def refuse(type_: int, payload: bytes) -> None:
             seen.append(type_)
@@ -173,8 +173,8 @@ def test_a_silent_connection_is_closed_unless_it_is_established() -> None:
     """Who does not finish the handshake in time is closed; who did may be silent (H80)."""
 
     async def main() -> None:
-        silent, writer, _ = await accept_one(handshake_timeout=0.05)
-        settled, other, _ = await accept_one(handshake_timeout=0.05)
+        silent, _, writer = await accept_one(handshake_timeout=0.05)
+        settled, _, other = await accept_one(handshake_timeout=0.05)
         other.write(PREAMBLE + pack_frame(1))
         await until(lambda: settled.frames)
         settled.protocol.established()
@@ -193,11 +193,10 @@ def test_a_slow_reader_overflows_and_then_loses_only_its_own_connection(loop: st
 
     async def main() -> None:
         drained: list[bool] = []
-        slow, writer, _ = await accept_one(
+        slow, reader, writer = await accept_one(
             write_limit=8 << 20, on_drained=lambda: drained.append(slow.protocol.overflowing)
         )
-        fine, other, _ = await accept_one()
-        reader: asyncio.StreamReader = slow.reader  # type: ignore[attr-defined]
+        fine, fine_reader, other = await accept_one()
         piece = pack_frame(1, bytes(1 << 20))
         while not slow.protocol.overflowing:
             slow.protocol.write(piece)
@@ -211,7 +210,6 @@ def test_a_slow_reader_overflows_and_then_loses_only_its_own_connection(loop: st
             await asyncio.sleep(0)
         await until(lambda: slow.lost)
         fine.protocol.write(pack_frame(2))
-        fine_reader: asyncio.StreamReader = fine.reader  # type: ignore[attr-defined]
         assert await fine_reader.readexactly(16) == PREAMBLE + pack_frame(2)
         writer.close()
         other.close()
@@ -223,7 +221,7 @@ def test_reading_can_be_paused() -> None:
     """While paused nothing is delivered; afterwards everything is."""
 
     async def main() -> None:
-        recorder, writer, _ = await accept_one()
+        recorder, _, writer = await accept_one()
         writer.write(PREAMBLE + pack_frame(1))
         await until(lambda: recorder.frames)
         recorder.protocol.pause_reading()

@@ -1,0 +1,195 @@
+"""The first frames of a connection: who speaks, for which cluster, and the answer.
+
+The dialling side sends HELLO; the other one answers WELCOME or REFUSE. Control traffic, so the
+payloads are msgpack maps, decoded strictly: anything unexpected is a `FormatError`. Nothing here
+decides whom to trust; the gateway, the links and the client do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from ._core.codec import PROTOCOL_VERSION, Frame, pack_frame
+from ._core.layout import FormatError
+
+MEMBER = "member"
+CLIENT = "client"
+
+NAME_LIMIT = 256
+MEMBERS_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Who dials. ``cluster`` is None for a client that does not know it yet."""
+
+    role: str
+    cluster: bytes | None = None
+    name: str = ""
+    uuid: bytes = b""
+    protocol: int = PROTOCOL_VERSION
+
+    def frame(self) -> bytes:
+        """This as one frame."""
+        fields = {
+            "protocol": self.protocol,
+            "role": self.role,
+            "cluster": self.cluster,
+            "name": self.name,
+            "uuid": self.uuid,
+        }
+        return pack_control(Frame.HELLO, fields)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Hello:
+        """Read a HELLO's payload; raises `FormatError`."""
+        map_ = Fields(payload)
+        return cls(
+            map_.text("role"),
+            map_.optional_id("cluster"),
+            map_.text("name"),
+            map_.id("uuid"),
+            map_.integer("protocol"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Who answers, and what it knows of the cluster: leader (or None), term, addresses."""
+
+    cluster: bytes
+    name: str
+    uuid: bytes
+    term: int = 0
+    leader: str | None = None
+    members: Mapping[str, str] = field(default_factory=dict)  # name -> "host:port"
+    protocol: int = PROTOCOL_VERSION
+
+    def frame(self) -> bytes:
+        """This as one frame."""
+        fields = {
+            "protocol": self.protocol,
+            "cluster": self.cluster,
+            "name": self.name,
+            "uuid": self.uuid,
+            "term": self.term,
+            "leader": self.leader,
+            "members": dict(self.members),
+        }
+        return pack_control(Frame.WELCOME, fields)
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Welcome:
+        """Read a WELCOME's payload; raises `FormatError`."""
+        map_ = Fields(payload)
+        return cls(
+            map_.id("cluster"),
+            map_.text("name"),
+            map_.id("uuid"),
+            map_.integer("term"),
+            map_.optional_text("leader"),
+            map_.addresses("members"),
+            map_.integer("protocol"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the other side does not want this connection; ``code`` is an error's code."""
+
+    code: str
+    message: str
+
+    def frame(self) -> bytes:
+        """This as one frame."""
+        return pack_control(Frame.REFUSE, [self.code, self.message])
+
+    @classmethod
+    def parse(cls, payload: bytes) -> Refusal:
+        """Read a REFUSE's payload; raises `FormatError`."""
+        fields = unpack_control(payload)
+        if not (isinstance(fields, list) and len(fields) == 2):
+            raise FormatError("a refusal has a code and a message")
+        code, message = fields
+        if not (isinstance(code, str) and isinstance(message, str)):
+            raise FormatError("a refusal's code and message are text")
+        return cls(code[:64], message[:2000])
+
+
+def pack_control(type_: Frame, value: object) -> bytes:
+    """One frame with a msgpack payload."""
+    return pack_frame(type_, pack_msgpack(value))
+
+
+def pack_msgpack(value: object) -> bytes:
+    """Plain values as msgpack."""
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
+def unpack_control(payload: bytes) -> object:
+    """A msgpack payload; raises `FormatError` instead of whatever msgpack raises."""
+    try:
+        value: object = msgpack.unpackb(payload, strict_map_key=True, raw=False)
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as problem:
+        raise FormatError(f"not msgpack: {problem or type(problem).__name__}") from problem
+    return value
+
+
+class Fields:
+    """A msgpack map whose fields are taken out with a check of their types."""
+
+    def __init__(self, payload: bytes) -> None:
+        map_ = unpack_control(payload)
+        if not isinstance(map_, dict):
+            raise FormatError("a map is expected")
+        self._map: dict[Any, Any] = map_
+
+    def integer(self, name: str) -> int:
+        """A number that is not negative."""
+        value = self._map.get(name)
+        if type(value) is not int or value < 0:
+            raise FormatError(f"{name} is not a number")
+        return value
+
+    def text(self, name: str) -> str:
+        """A text of limited length."""
+        value = self._map.get(name)
+        if not isinstance(value, str) or len(value) > NAME_LIMIT:
+            raise FormatError(f"{name} is not a short text")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        """A text of limited length, or None."""
+        return None if self._map.get(name) is None else self.text(name)
+
+    def id(self, name: str) -> bytes:
+        """An id: sixteen bytes, or none at all where the sender has no id."""
+        value = self._map.get(name)
+        if not isinstance(value, bytes) or len(value) not in (0, 16):
+            raise FormatError(f"{name} is not an id")
+        return value
+
+    def optional_id(self, name: str) -> bytes | None:
+        """An id or None."""
+        return None if self._map.get(name) is None else self.id(name)
+
+    def addresses(self, name: str) -> dict[str, str]:
+        """A map from names to addresses."""
+        value = self._map.get(name)
+        if not isinstance(value, dict) or len(value) > MEMBERS_LIMIT:
+            raise FormatError(f"{name} is not a map")
+        for key, address in value.items():
+            if not (isinstance(key, str) and isinstance(address, str)):
+                raise FormatError(f"{name} does not map names to addresses")
+            if max(len(key), len(address)) > NAME_LIMIT:
+                raise FormatError(f"{name} has a name or an address that is too long")
+        return value
+
+    def raw(self, name: str) -> object:
+        """Whatever is there."""
+        return self._map.get(name)

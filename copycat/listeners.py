@@ -1,0 +1,149 @@
+"""Events on the caller's side: who listens to what, and iterators that wait for the next one.
+
+Order and exactly-once are the `Session`'s doing; here events are only handed out. Queues are
+bounded: a consumer that falls too far behind gets an error, never a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .errors import CopycatError, OverloadedError, SessionExpiredError
+
+log = logging.getLogger("copycat.session")
+
+WAITING_MAX = 16_384
+"""Events that may wait for one consumer."""
+
+Callback = Callable[[Any, int], None]
+
+
+class Registration:
+    """One listener of one event; ``callback(value, index)`` runs in log order.
+
+    ``on_gap(reason)`` is called when a session ended and events may have been missed.
+    """
+
+    __slots__ = ("callback", "event", "on_gap", "resource", "shared")
+
+    def __init__(
+        self,
+        resource: int,
+        event: str,
+        callback: Callback,
+        on_gap: Callable[[str], None] | None,
+        *,
+        shared: bool,
+    ) -> None:
+        self.resource = resource
+        self.event = event
+        self.callback = callback
+        self.on_gap = on_gap
+        self.shared = shared  # published to all who listen, not to this session by name
+
+
+class Listeners:
+    """All registrations of a client, by resource and event."""
+
+    def __init__(self) -> None:
+        self._by_event: dict[tuple[int, str], list[Registration]] = {}
+
+    def add(self, registration: Registration) -> bool:
+        """Add it; True if the cluster has to be told because it is the first shared one."""
+        known = self._by_event.setdefault((registration.resource, registration.event), [])
+        first = registration.shared and not any(other.shared for other in known)
+        known.append(registration)
+        return first
+
+    def remove(self, registration: Registration) -> bool:
+        """Remove it; True if the cluster has to be told because it was the last shared one."""
+        key = (registration.resource, registration.event)
+        known = self._by_event.get(key, [])
+        if registration not in known:
+            return False
+        known.remove(registration)
+        if not known:
+            del self._by_event[key]
+        return registration.shared and not any(other.shared for other in known)
+
+    def shared_keys(self) -> list[tuple[int, str]]:
+        """What the cluster has to know: (resource, event) with a shared listener."""
+        return [
+            key for key, known in self._by_event.items() if any(other.shared for other in known)
+        ]
+
+    def dispatch(self, resource: int, event: str, value: Any, index: int) -> None:
+        """Hand one event to everybody who listens to it."""
+        for registration in tuple(self._by_event.get((resource, event), ())):
+            try:
+                registration.callback(value, index)
+            except Exception:
+                log.exception("a listener of %r failed", event)
+
+    def gap(self, reason: str) -> None:
+        """The session ended: tell those who care that events may be missing."""
+        for known in list(self._by_event.values()):
+            for registration in tuple(known):
+                if registration.on_gap is not None:
+                    registration.on_gap(reason)
+
+
+class Inbox:
+    """A bounded queue with one consumer, ended by an error."""
+
+    __slots__ = ("_error", "_items", "_waiter")
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[Any, int]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: CopycatError | None = None
+
+    def put(self, value: Any, index: int) -> None:
+        """Queue an event for the consumer."""
+        if self._error is not None:
+            return
+        if len(self._items) >= WAITING_MAX:
+            self.end(
+                OverloadedError(
+                    f"{WAITING_MAX} events wait for a consumer that is too slow",
+                    hint="do less in the loop body, then read the state and iterate again",
+                )
+            )
+            return
+        self._items.append((value, index))
+        self._wake()
+
+    def gap(self, reason: str) -> None:
+        """Events may be missing from here on: the consumer must know."""
+        self.end(
+            SessionExpiredError(
+                f"events may have been missed: {reason}",
+                hint="read the state, then iterate again",
+            )
+        )
+
+    def end(self, error: CopycatError) -> None:
+        """Raise ``error`` once everything queued is consumed."""
+        if self._error is None:
+            self._error = error
+            self._wake()
+
+    async def get(self) -> tuple[Any, int]:
+        """The next (value, index), in order."""
+        while not self._items:
+            if self._error is not None:
+                raise self._error
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._items.popleft()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

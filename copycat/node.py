@@ -1,0 +1,430 @@
+"""Opening: the only file that chooses real doors and wires a member or a client together.
+
+`open` starts a member inside this process and hands out a `CopycatServer`; `connect` a client.
+`RunningMember` is the wiring itself, with the doors as an argument, so that local clusters and
+simulations start members through the same lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as chance
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, NoReturn
+
+from . import handles
+from ._core import COMPILED
+from .config import ServerOptions, server_options
+from .errors import ConfigurationError, MisuseError, UnavailableError
+from .handles import Copycat, CopycatClient
+from .machine import StateMachine, type_name_of
+from .network import RealNetwork
+from .ports import Clock, Disk, Network, Random
+from .raft import RaftOptions
+from .raft.ready import HardState
+from .resources import BUILT_IN_MACHINES
+from .serializer import Serializer
+from .server.applier import Applier
+from .server.bootstrap import Bootstrap
+from .server.clock import RealClock
+from .server.disk import RealDisk
+from .server.gateway import Gateway
+from .server.identity import Identity, load_identity
+from .server.links import Links
+from .server.member import Member, MemberOptions
+from .server.memory_disk import MemoryDisk
+from .server.pump import Pump
+from .server.store import Store
+from .types import Address
+
+log = logging.getLogger("copycat.node")
+
+Duration = float | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The four ways out of a process."""
+
+    network: Network
+    disk: Disk
+    clock: Clock
+    random: Random
+
+
+class RunningMember:
+    """One member from its recovery to its end, on the running event loop."""
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        doors: Doors,
+        machines: Iterable[type[StateMachine]],
+        serializer: Serializer | None = None,
+    ) -> None:
+        self.options = options
+        self.name = options.name
+        self._doors = doors
+        self._machines = _by_name(machines)
+        self._serializer = serializer
+        self._bootstrap: Bootstrap | None = None
+        self._gateway: Gateway | None = None
+        self._links: Links | None = None
+        self._pump: Pump | None = None
+        self._store: Store | None = None
+        self.member: Member | None = None
+        self.identity: Identity | None = None
+        self.address: Address | None = None
+
+    # -- life ----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Recover, find or found the cluster, and take part in it.
+
+        Waits as long as other members are needed for the founding, and says for whom. Raises
+        `ConfigurationError`, and `StorageError` for what is wrong with the data directory.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        options, doors = self.options, self._doors
+        for line in options.warnings():
+            log.warning("%s", line)
+        if not COMPILED:
+            log.warning(
+                "the compiled core is missing: this member runs the slower pure Python mode. "
+                "Reinstall with a C compiler, or use a wheel: pip install --no-cache-dir "
+                "--force-reinstall copycat-raft"
+            )
+        doors.disk.lock()
+        members = dict(options.members)
+        identity = load_identity(doors.disk, self.name, members or [self.name], doors.random)
+        self._gateway = Gateway(
+            self.name, doors.network, self._asked, max_clients=options.max_connections
+        )
+        listen = options.listen or Address("127.0.0.1", 0)
+        self.address = await self._gateway.listen(listen)
+        members.setdefault(self.name, self.address)
+        self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
+        self.identity = identity = await self._bootstrap.run()
+        self._run(identity, members)
+
+    def _run(self, identity: Identity, members: Mapping[str, Address]) -> None:
+        options, doors = self.options, self._doors
+        loop = asyncio.get_running_loop()
+        applier = Applier(self._machines, self._serializer or Serializer())
+        self._store = store = Store(
+            doors.disk,
+            identity.cluster,
+            identity.uuid,
+            segment_bytes=options.segment_bytes,
+            on_saved=self._saved,
+            on_durable=self._durable,
+        )
+        body = store.recover()
+        if body is not None:
+            applier.restore(body)
+        raft = RaftOptions(election_timeout=options.election_timeout, heartbeat=options.heartbeat)
+        self.member = Member(
+            self.name,
+            identity.founders,
+            store,
+            applier,
+            options=MemberOptions(raft, snapshot_bytes=options.snapshot_bytes),
+            random=Random(doors.random.random()),
+            now=doors.clock.now(),
+            wall_us=int(doors.clock.wall() * 1e6),
+        )
+        self._links = links = Links(identity, members, doors.network, doors.random)
+        gateway = self._required(self._gateway)
+        self._pump = pump = Pump(
+            self.member, doors.disk, doors.clock, links, gateway, loop, name=self.name
+        )
+        gateway.start(identity, members, pump.push, links.nudge)
+        links.start(pump.push, pump.fail)
+        pump.start()
+
+    async def stop(self) -> None:
+        """Stop taking part; everything that was promised is on disk already."""
+        self._hang_up()
+        await asyncio.sleep(0)  # let the closing connections leave
+        self._doors.disk.close()  # lets jobs under way end, and closes every file
+        self._store = None
+
+    def _hang_up(self) -> None:
+        for part in (self._pump, self._links, self._gateway):
+            if part is not None:
+                part.close()
+        self._pump = self._links = self._gateway = None
+
+    @property
+    def failed(self) -> asyncio.Future[BaseException] | None:
+        """Done, with the error, when the member had to stop by itself."""
+        return None if self._pump is None else self._pump.failed
+
+    def status(self) -> dict[str, object]:
+        """Where this member stands."""
+        if self.member is None:
+            return {"name": self.name, "role": "founding"}
+        return self.member.status()
+
+    # -- wires ---------------------------------------------------------------------------------
+
+    def _asked(self, connection: Any, payload: bytes) -> None:
+        if self._bootstrap is not None:
+            self._bootstrap.on_ask(connection, payload)
+
+    def _saved(self, state: HardState) -> None:
+        self._required(self.member).hard_state_saved(state)
+
+    def _durable(self, index: int) -> None:
+        self._required(self.member).log_durable(index)
+
+    @staticmethod
+    def _required(part: Any) -> Any:
+        if part is None:
+            raise MisuseError("the member is not running")
+        return part
+
+
+class CopycatServer(Copycat):
+    """A member of a cluster inside this process, with the same face as a client's."""
+
+    def __init__(self, client: CopycatClient, running: RunningMember) -> None:
+        super().__init__(client._access)
+        self._running = running
+
+    @property
+    def name(self) -> str:
+        """The member's name."""
+        return self._running.name
+
+    @property
+    def address(self) -> Address:
+        """Where the member listens."""
+        if self._running.address is None:
+            raise MisuseError("the member is not running")
+        return self._running.address
+
+    @property
+    def failed(self) -> asyncio.Future[BaseException] | None:
+        """Done, with the error, when the member had to stop by itself (a bad disk, say)."""
+        return self._running.failed
+
+    def status(self) -> dict[str, object]:
+        """Where this member stands: role, term, leader, indexes. No I/O."""
+        return self._running.status()
+
+    def __repr__(self) -> str:
+        status = self.status()
+        return (
+            f"<CopycatServer {self.name} {status['role']} term={status.get('term', 0)} "
+            f"commit={status.get('commit_index', 0)} applied={status.get('applied_index', 0)} "
+            f"leader={status.get('leader')}>"
+        )
+
+
+class Opening:
+    """What `open` returns: ``async with copycat.open(...) as cc``."""
+
+    def __init__(self, running: Callable[[], RunningMember], client: dict[str, Any]) -> None:
+        self._make = running
+        self._client_options = client
+        self._running: RunningMember | None = None
+        self._connection: handles.Connecting | None = None
+
+    async def __aenter__(self) -> CopycatServer:
+        if self._running is not None:
+            raise MisuseError("this member is open already", hint="call copycat.open() again")
+        self._running = running = self._make()
+        await running.start()
+        try:
+            client = await self._connect(running)
+        except BaseException:
+            await running.stop()
+            raise
+        return CopycatServer(client, running)
+
+    async def _connect(self, running: RunningMember) -> CopycatClient:
+        """The member's own client; waits, audibly, until there is a leader."""
+        addresses = [running.address, *running.options.members.values()]
+        waited = 0
+        while True:
+            self._connection = connect(
+                [address for address in addresses if address is not None],
+                name=running.name,
+                **self._client_options,
+            )
+            try:
+                return await self._connection.__aenter__()
+            except UnavailableError as problem:
+                failed = running.failed
+                if failed is not None and failed.done():
+                    raise failed.result() from problem
+                if waited % 6 == 0:
+                    log.warning("%s waits for a leader: %s", running.name, problem)
+                waited += 1
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if self._connection is not None:
+                await self._connection.__aexit__(exc_type, exc, traceback)
+        finally:
+            if self._running is not None:
+                await self._running.stop()
+
+    def __await__(self) -> Generator[Any, None, NoReturn]:
+        raise TypeError("open() is not awaited: use  async with copycat.open(...) as cc:")
+
+    def __enter__(self) -> NoReturn:
+        raise TypeError("use  async with copycat.open(...) as cc:")
+
+    def __exit__(self, *exc: object) -> None:
+        """Never reached."""
+
+
+def open(  # noqa: A001 - the name of the API
+    name: str | None = None,
+    *,
+    listen: str | Address | None = None,
+    advertise: str | Address | None = None,
+    data: str | None = None,
+    members: Mapping[str, str | Address] | None = None,
+    machines: Iterable[type[StateMachine]] = (),
+    types: Serializer | None = None,
+    storage: str | None = None,
+    fsync: str | None = None,
+    election_timeout: Duration | None = None,
+    heartbeat: Duration | None = None,
+    session_timeout: Duration | None = None,
+    segment_bytes: int | None = None,
+    snapshot_bytes: int | None = None,
+    timeout: Duration = 5.0,
+) -> Opening:
+    """A member of a cluster in this process: ``async with copycat.open(...) as cc``.
+
+    With nothing but ``data`` it is a durable cluster of one. With ``members`` (every founding
+    member, this one included, the same list everywhere) and ``name`` it is one of several; entering
+    waits until all of them are up for the founding, and later until a majority has a leader.
+
+    Args:
+        name: which of ``members`` this is; "n1" by default.
+        listen: ``"host:port"`` to bind; by default this member's address in ``members``.
+        advertise: ``"host:port"`` under which others reach it, if that differs.
+        data: the data directory; needs ``storage="memory"`` if there is none.
+        members: names and addresses.
+        machines: your `StateMachine` classes; the same on every member.
+        types: a `Serializer` with your registered types.
+        storage: "disk", or "memory" (nothing survives the process).
+        fsync: "always"; "unsafe-never" only exists for comparisons.
+        election_timeout, heartbeat, session_timeout: seconds.
+        segment_bytes, snapshot_bytes: size of a log file; log applied between two snapshots.
+        timeout: default for operations, in seconds.
+
+    Raises:
+        ConfigurationError: at once, if a setting is missing or contradicts another.
+        StorageError: on entering, if the data directory cannot be used.
+    """
+    options = server_options(
+        name=name, listen=listen, advertise=advertise, data=data, members=members,
+        storage=storage, fsync=fsync, election_timeout=election_timeout, heartbeat=heartbeat,
+        session_timeout=session_timeout, segment_bytes=segment_bytes,
+        snapshot_bytes=snapshot_bytes,
+    )  # fmt: skip
+    wanted = tuple(machines)
+    _by_name(wanted)
+
+    def running() -> RunningMember:
+        disk: Disk
+        if options.storage == "memory":
+            disk = MemoryDisk()
+        else:
+            disk = RealDisk(str(options.data), fsync=options.fsync == "always")
+        return RunningMember(options, real_doors(disk), wanted, types)
+
+    client = {
+        "machines": wanted,
+        "types": types,
+        "timeout": timeout,
+        "session_timeout": options.session_timeout,
+    }
+    return Opening(running, client)
+
+
+def connect(
+    addresses: str | Iterable[str | Address],
+    *,
+    machines: Iterable[type[StateMachine]] = (),
+    types: Serializer | None = None,
+    name: str = "",
+    timeout: Duration = 5.0,
+    session_timeout: Duration = 5.0,
+    keep_alive: Duration | None = None,
+    in_flight: int = 8192,
+) -> handles.Connecting:
+    """A client of a cluster: ``async with copycat.connect("host:port,host:port") as cc``.
+
+    Args:
+        addresses: of some members; the others are learned from them.
+        machines: your `StateMachine` classes that are used through this client.
+        types: a `Serializer` with your registered types.
+        name: how this client appears to others.
+        timeout: default for operations, in seconds.
+        session_timeout: after this silence, in seconds, the session ends and its locks are freed.
+        keep_alive: seconds between keep-alives of an idle session.
+        in_flight: commands that may be unanswered at a time, at most 8192.
+
+    Raises:
+        ConfigurationError: at once, for malformed settings.
+        UnavailableError: on entering, if no leader was found within ``timeout``; says why.
+    """
+    return handles.connect(
+        addresses,
+        network=RealNetwork(),
+        clock=RealClock(),
+        random=Random(chance.SystemRandom().getrandbits(256)),
+        machines=machines,
+        name=name,
+        serializer=types,
+        timeout=timeout,
+        session_timeout=session_timeout,
+        keep_alive=keep_alive,
+        in_flight=in_flight,
+    )
+
+
+def real_doors(disk: Disk) -> Doors:
+    """This machine's network and clocks, and chance from the operating system."""
+    seed = chance.SystemRandom().getrandbits(256)
+    return Doors(RealNetwork(), disk, RealClock(), Random(seed))
+
+
+def _by_name(machines: Iterable[type[StateMachine]]) -> dict[str, type[StateMachine]]:
+    found: dict[str, type[StateMachine]] = {type_name_of(cls): cls for cls in BUILT_IN_MACHINES}
+    for cls in machines:
+        if not (isinstance(cls, type) and issubclass(cls, StateMachine)):
+            raise ConfigurationError(f"machines= has {cls!r}, which is no StateMachine class")
+        name = type_name_of(cls)
+        known = found.setdefault(name, cls)
+        if known is not cls:
+            raise ConfigurationError(
+                f"two machines are called {name!r}: {known.__module__} and {cls.__module__}",
+                hint="give one of them another type_name",
+            )
+    return found
+
+
+__all__ = ["CopycatServer", "Doors", "Opening", "RunningMember", "connect", "open", "real_doors"]

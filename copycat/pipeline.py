@@ -1,0 +1,327 @@
+"""Operations on their way: gathered into frames, matched with their answers, each in its order.
+
+`Commands` gives contiguous sequence numbers at the moment of sending and keeps everything until it
+is answered; `Queries` may be asked again at will. Both are plain books: they hold futures, make
+bytes, and neither send nor wait. They serve the `Session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ._core.calls import unpacker
+from ._core.codec import ANSWERS_HEAD, HEADER, QUERY_HEAD, RESULTS_HEAD, Frame, pack_frame
+from ._core.kernel import decode_results, encode_run
+from ._core.layout import RUN_HEADER_SIZE, FormatError, Kind, Status
+from .errors import CopycatError
+from .outcomes import error_of
+from .serializer import Serializer
+from .types import Consistency
+
+FRAME_BYTES = 256 << 10
+BYTES_IN_FLIGHT = 8 << 20
+QUERIES_IN_FLIGHT = 16_384
+
+Command = tuple[int, int, bytes]
+"""Resource, operation, arguments."""
+Call = tuple["asyncio.Future[Any]", float, float, Command]
+"""Future, deadline (loop time, s), timeout (s), command."""
+
+_COMMAND_OVERHEAD = 16
+_OK_NONE = b"\x00\xc0"
+_NEVER = float("inf")
+
+
+class Commands:
+    """The commands of one session, in order; the last ``len(unanswered)`` sequences wait."""
+
+    def __init__(self, serializer: Serializer, in_flight: int) -> None:
+        self._serializer = serializer
+        self._unpack = unpacker(serializer.unpack)
+        self._in_flight = in_flight
+        self._frames: deque[tuple[int, float, int]] = deque()  # last sequence, sent at, bytes
+        self._bytes = 0  # in those frames
+        self.queued: deque[Call] = deque()
+        self.unanswered: deque[Call] = deque()
+        self.sequence = 0
+        self.on_unknown: Callable[[int], None] = lambda resource: None
+        self.applied_index = 0
+
+    def flush(self, session: int, now: float) -> bytes:
+        """Frames with what is queued, as far as there is room; ``now`` is clock time in s."""
+        queued, unanswered = self.queued, self.unanswered
+        acknowledged = self.sequence - len(unanswered)
+        room = self._in_flight - len(unanswered)
+        frames: list[bytes] = []
+        while queued and room > 0 and self._bytes < BYTES_IN_FLIGHT:
+            commands: list[Command] = []
+            size = 0
+            while queued and room > 0 and size < FRAME_BYTES:
+                call = queued.popleft()
+                if call[0].done():  # cancelled or too late: it never gets a sequence
+                    continue
+                command = call[3]
+                commands.append(command)
+                unanswered.append(call)
+                size += len(command[2]) + _COMMAND_OVERHEAD
+                room -= 1
+            if commands:
+                frames.append(_run_frame(session, self.sequence + 1, acknowledged, commands))
+                self.sequence += len(commands)
+                self._frames.append((self.sequence, now, size))
+                self._bytes += size
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def resend(self, session: int) -> bytes:
+        """Frames with everything that is not answered, under the same sequences."""
+        acknowledged = self.sequence - len(self.unanswered)
+        frames: list[bytes] = []
+        commands: list[Command] = []
+        first, size = acknowledged + 1, 0
+        for call in self.unanswered:
+            commands.append(call[3])
+            size += len(call[3][2]) + _COMMAND_OVERHEAD
+            if size >= FRAME_BYTES:
+                frames.append(_run_frame(session, first, acknowledged, commands))
+                first, size, commands = first + len(commands), 0, []
+        if commands:
+            frames.append(_run_frame(session, first, acknowledged, commands))
+        return b"".join(frames)
+
+    def results(self, payload: bytes) -> float | None:
+        """Resolve the futures of a RESULTS frame; when its newest finished frame was sent.
+
+        0.0: no frame is finished. None: results before these are missing, nothing was resolved.
+        """
+        _, first, applied, count = RESULTS_HEAD.unpack_from(payload)
+        unanswered = self.unanswered
+        skip = self.sequence - len(unanswered) + 1 - first
+        if skip < 0:
+            return None
+        if skip >= count:
+            return 0.0
+        if first + count - 1 > self.sequence:
+            raise FormatError("results for commands that were never sent")
+        results = decode_results(payload, RESULTS_HEAD.size, count)
+        self.applied_index = max(self.applied_index, applied)
+        pop = unanswered.popleft
+        unpack = self._unpack
+        for result in results[skip:] if skip else results:
+            call = pop()
+            future = call[0]
+            if future.done():
+                continue
+            if result == _OK_NONE:
+                future.set_result(None)
+            elif result[0] == 0:
+                try:
+                    future.set_result(unpack(result[1:]))
+                except CopycatError as problem:
+                    problem.applied = "yes"
+                    future.set_exception(problem)
+            else:
+                if result[0] == Status.UNKNOWN_RESOURCE:
+                    self.on_unknown(call[3][0])
+                future.set_exception(error_of(result, self._serializer))
+        sent = 0.0
+        while self._frames and self._frames[0][0] < first + count:
+            _, sent, size = self._frames.popleft()
+            self._bytes -= size
+        return sent
+
+    def restart(self) -> list[Call]:
+        """Begin a new session; returns what was sent under the old one and never answered."""
+        sent = list(self.unanswered)
+        self.unanswered.clear()
+        self._frames.clear()
+        self.sequence = self._bytes = 0
+        return sent
+
+    def sweep(self, now: float, late: Callable[[Call, bool], None]) -> float:
+        """Call ``late(call, sent)`` for what is overdue; the next deadline."""
+        following = _sweep(self.unanswered, now, lambda call: late(call, True))
+        following = min(following, _sweep(self.queued, now, lambda call: late(call, False)))
+        _purge(self.queued)
+        return following
+
+
+class Queries:
+    """Queries by consistency: those to be sent, and frames that wait for their answers."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
+        self._unpack = unpacker(serializer.unpack)
+        self._queued: dict[Consistency, deque[Call]] = {}
+        self._asked: dict[int, tuple[object, Consistency, list[Call]]] = {}  # by first id
+        self._next_id = 1
+        self._in_flight = 0
+        self.on_unknown: Callable[[int], None] = lambda resource: None
+        self.applied_index = 0
+        self.waiting = 0  # queued
+
+    def add(self, call: Call, consistency: Consistency) -> None:
+        """Queue a query."""
+        queued = self._queued.get(consistency)
+        if queued is None:
+            queued = self._queued[consistency] = deque()
+        queued.append(call)
+        self.waiting += 1
+
+    def flush(
+        self, link: object, min_index: int, levels: Iterable[Consistency]
+    ) -> bytes:
+        """Frames to send over ``link`` with the queued queries of ``levels``."""
+        frames: list[bytes] = []
+        for consistency in levels:
+            queued = self._queued.get(consistency)
+            while queued and self._in_flight < QUERIES_IN_FLIGHT:
+                calls: list[Call] = []
+                size = 0
+                room = QUERIES_IN_FLIGHT - self._in_flight
+                while queued and len(calls) < room and size < FRAME_BYTES:
+                    call = queued.popleft()
+                    self.waiting -= 1
+                    if not call[0].done():
+                        calls.append(call)
+                        size += len(call[3][2]) + _COMMAND_OVERHEAD
+                if calls:
+                    frames.append(self._frame(link, min_index, consistency, calls))
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def answers(self, payload: bytes) -> None:
+        """Resolve the futures of an ANSWERS frame."""
+        first, applied, count = ANSWERS_HEAD.unpack_from(payload)
+        asked = self._asked.pop(first, None)
+        if asked is None:
+            return  # asked again elsewhere meanwhile
+        calls = asked[2]
+        self._in_flight -= len(calls)
+        results = decode_results(payload, ANSWERS_HEAD.size, count)
+        if len(results) != len(calls):
+            raise FormatError("answers do not match their queries")
+        self.applied_index = max(self.applied_index, applied)
+        unpack = self._unpack
+        for call, result in zip(calls, results, strict=True):
+            future = call[0]
+            if future.done():
+                continue
+            if result == _OK_NONE:
+                future.set_result(None)
+            elif result[0] == 0:
+                try:
+                    future.set_result(unpack(result[1:]))
+                except CopycatError as problem:
+                    future.set_exception(problem)
+            else:
+                if result[0] == Status.UNKNOWN_RESOURCE:
+                    self.on_unknown(call[3][0])
+                future.set_exception(error_of(result, self._serializer, is_query=True))
+
+    def again(self, first: int) -> None:
+        """Queue the queries of a rejected frame once more, before the others."""
+        asked = self._asked.pop(first, None)
+        if asked is not None:
+            _, consistency, calls = asked
+            self._in_flight -= len(calls)
+            self._queued.setdefault(consistency, deque()).extendleft(reversed(calls))
+            self.waiting += len(calls)
+
+    def lost(self, link: object) -> None:
+        """``link`` will answer nothing more."""
+        for first in [first for first, asked in self._asked.items() if asked[0] is link]:
+            self.again(first)
+
+    def sweep(self, now: float, late: Callable[[Call, bool], None]) -> float:
+        """Call ``late(call, sent)`` for what is overdue; the next deadline."""
+        following = _NEVER
+        for _, _, calls in self._asked.values():
+            following = min(following, _sweep(calls, now, lambda call: late(call, True)))
+        self.waiting = 0
+        for queued in self._queued.values():
+            following = min(following, _sweep(queued, now, lambda call: late(call, False)))
+            _purge(queued)
+            self.waiting += len(queued)
+        return following
+
+    def drain(self) -> list[Call]:
+        """Take out everything, answered or not."""
+        calls = [call for _, _, asked in self._asked.values() for call in asked]
+        for queued in self._queued.values():
+            calls += queued
+            queued.clear()
+        self._asked.clear()
+        self._in_flight = self.waiting = 0
+        return calls
+
+    def _frame(
+        self, link: object, min_index: int, consistency: Consistency, calls: list[Call]
+    ) -> bytes:
+        first = self._next_id
+        self._next_id += len(calls)
+        self._in_flight += len(calls)
+        self._asked[first] = (link, consistency, calls)
+        body = encode_run(Kind.COMMAND, 0, 0, 0, [call[3] for call in calls])[RUN_HEADER_SIZE:]
+        head = QUERY_HEAD.pack(first, min_index, len(calls), consistency)
+        return pack_frame(Frame.QUERIES, head, body)
+
+
+class Requests:
+    """Administrators' requests, each to one member."""
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer = serializer
+        self._asked: dict[int, tuple[object, asyncio.Future[Any]]] = {}
+        self._last = 0
+
+    def ask(
+        self, link: object, name: str, arguments: list[object], future: asyncio.Future[Any]
+    ) -> bytes:
+        """The frame of a request to be sent over ``link``; ``future`` gets the reply."""
+        self._last += 1
+        self._asked[self._last] = (link, future)
+        return pack_frame(Frame.ADMIN, self._serializer.pack([self._last, name, arguments]))
+
+    def reply(self, payload: bytes) -> None:
+        """Resolve the future of an ADMIN_REPLY frame."""
+        request, error, value = self._serializer.unpack(payload)
+        _, future = self._asked.pop(request, (None, None))
+        if future is None or future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(CopycatError(error))
+
+    def lost(self, link: object | None, error: CopycatError) -> None:
+        """``link`` (None: every one) will answer nothing more."""
+        for id_, (asked, future) in list(self._asked.items()):
+            if link is None or asked is link:
+                del self._asked[id_]
+                if not future.done():
+                    future.set_exception(error)
+
+
+def _run_frame(session: int, first: int, acknowledged: int, commands: list[Command]) -> bytes:
+    run = encode_run(Kind.COMMAND, session, first, acknowledged, commands)
+    return HEADER.pack(len(run), Frame.RUN, 0, 0) + run
+
+
+def _sweep(calls: Iterable[Call], now: float, late: Callable[[Call], None]) -> float:
+    following = _NEVER
+    for call in calls:
+        if not call[0].done():
+            if call[1] <= now:
+                late(call)
+            elif call[1] < following:
+                following = call[1]
+    return following
+
+
+def _purge(queued: deque[Call]) -> None:
+    alive = [call for call in queued if not call[0].done()]
+    if len(alive) != len(queued):
+        queued.clear()
+        queued.extend(alive)

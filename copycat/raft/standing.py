@@ -1,0 +1,148 @@
+"""Where one member stands: what it has promised, what its log holds, what it believes.
+
+All parts of Raft read these values and few change them; each change that safety hangs on is a
+method here, which guards its rule. It decides nothing, and it sends only into the `Ready` of the
+step under way.
+"""
+
+from __future__ import annotations
+
+from ..errors import invariant
+from .membership import Membership
+from .messages import Message, Span
+from .ready import HardState, Ready, Role
+from .trail import Trail
+
+
+class Standing:
+    """The state of one member that its roles share."""
+
+    __slots__ = (
+        "_announced", "_staged", "commit_index", "durable_index", "leader", "membership", "name",
+        "now", "ready", "role", "saved", "term", "trail", "vote",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        membership: Membership,
+        hard_state: HardState,
+        trail: Trail,
+        commit_index: int,
+        now: float,
+    ) -> None:
+        self.name = name
+        self.membership = membership
+        self.term = hard_state.term
+        self.vote = hard_state.vote
+        self.saved = hard_state  # the newest term and vote known to be on disk
+        self.role = Role.FOLLOWER
+        self.leader: str | None = None
+        self.trail = trail
+        self.durable_index = trail.last_index  # recovery found it on disk
+        self.commit_index = max(commit_index, trail.base_index)
+        self.now = now
+        self.ready = Ready()
+        self._announced = hard_state
+        self._staged: list[int] = []  # base index of each image in ready.append
+        invariant(
+            self.commit_index <= trail.last_index,
+            f"index {self.commit_index} was committed, but the log ends at {trail.last_index}",
+        )
+        invariant(
+            trail.last_term <= self.term,
+            f"the log has term {trail.last_term}, but the hard state only {self.term}",
+        )
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether this member may ask for votes."""
+        return self.name in self.membership.voters
+
+    def begin(self, now: float) -> Ready:
+        """Start a step: a fresh `Ready`, and time, which never goes back."""
+        self.now = max(now, self.now)
+        self.ready = Ready()
+        self._staged.clear()
+        return self.ready
+
+    def end(self) -> Ready:
+        """Finish the step."""
+        if (self.term, self.vote) != (self._announced.term, self._announced.vote):
+            self._announced = self.ready.hard_state = HardState(self.term, self.vote)
+        self.ready.commit_index = self.commit_index
+        return self.ready
+
+    def send(self, message: Message) -> None:
+        """Put a message into the step's `Ready`."""
+        self.ready.messages.append(message)
+
+    def enter_term(self, term: int, vote: str | None = None) -> None:
+        """Go to a later term. Only here is a vote forgotten, and the leader with it (H2)."""
+        invariant(term > self.term, f"the term would fall from {self.term} to {term}")
+        self.term = term
+        self.vote = vote
+        self.leader = None
+
+    def grant(self, candidate: str) -> None:
+        """Vote for ``candidate`` in the current term."""
+        invariant(
+            self.vote in (None, candidate),
+            f"a second vote in term {self.term}: {candidate} after {self.vote}",
+        )
+        self.vote = candidate
+
+    def commit(self, index: int) -> None:
+        """Raise the commit index to ``index``; a smaller one changes nothing."""
+        if index > self.commit_index:
+            invariant(
+                index <= self.trail.last_index,
+                f"cannot commit {index}: the log ends at {self.trail.last_index}",
+            )
+            self.commit_index = index
+
+    def made_durable(self, index: int) -> None:
+        """Everything up to ``index`` is on disk."""
+        invariant(
+            index <= self.trail.last_index,
+            f"index {index} is said to be durable, but the log ends at {self.trail.last_index}",
+        )
+        self.durable_index = max(self.durable_index, index)
+
+    def append(self, span: Span, image: bytes) -> None:
+        """Take over a batch of the leader."""
+        self.trail.extend(span.base_index, span.last_index, span.term)
+        self.ready.append.append(image)
+        self._staged.append(span.base_index)
+
+    def truncate(self, from_index: int) -> None:
+        """Drop the log from ``from_index`` on, which conflicts with the leader's (H9, H10)."""
+        invariant(
+            from_index > self.commit_index,
+            f"truncation from {from_index} would drop committed entries: "
+            f"{self.commit_index} is committed",
+        )
+        # What this very step has staged is simply taken back; only the rest is on disk.
+        written = self._staged[0] - 1 if self._staged else self.trail.last_index
+        while self._staged and self._staged[-1] >= from_index:
+            self._staged.pop()
+            self.ready.append.pop()
+        if from_index <= written:
+            self.ready.truncate_from = from_index
+        self.trail.truncate(from_index)
+        self.durable_index = min(self.durable_index, from_index - 1)
+
+    def install(self, index: int, term: int) -> None:
+        """A durable snapshot stands for everything up to ``index``."""
+        if index <= self.commit_index:
+            return  # an older one never replaces newer state (H19)
+        if not self.trail.holds(index, term):
+            # H20: what conflicts with the snapshot, and all that was built upon it, is void.
+            invariant(
+                self.role is not Role.LEADER,
+                f"a snapshot at {index} of term {term} contradicts the leader's own log",
+            )
+            self.trail.reset(index, term)
+            self.durable_index = index
+        self.durable_index = max(self.durable_index, index)
+        self.commit_index = index

@@ -1,0 +1,40 @@
+"""The built-in resources: one small file each, machine and client half side by side.
+
+Read `base` first, then `long`, the shortest. Machines use only the public machine API.
+"""
+
+from .base import Access as Access
+from .base import Resource as Resource
+from .base import stateful as stateful
+from .election import ElectionEvent as ElectionEvent
+from .election import ElectionMachine as ElectionMachine
+from .election import LeaderElection as LeaderElection
+from .lock import AsyncLock as AsyncLock
+from .lock import LockMachine as LockMachine
+from .long import AsyncLong as AsyncLong
+from .long import LongMachine as LongMachine
+from .map import AsyncMap as AsyncMap
+from .map import MapEvent as MapEvent
+from .map import MapMachine as MapMachine
+from .turns import Claim as Claim
+
+BUILT_IN_MACHINES = (ElectionMachine, LockMachine, LongMachine, MapMachine)
+"""Every member has these."""
+
+__all__ = [
+    "BUILT_IN_MACHINES",
+    "Access",
+    "AsyncLock",
+    "AsyncLong",
+    "AsyncMap",
+    "Claim",
+    "ElectionEvent",
+    "ElectionMachine",
+    "LeaderElection",
+    "LockMachine",
+    "LongMachine",
+    "MapEvent",
+    "MapMachine",
+    "Resource",
+    "stateful",
+]

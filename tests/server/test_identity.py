@@ -1,0 +1,114 @@
+"""The identity file: kept through restarts, refused when it is damaged, foreign, or alone."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from copycat.errors import CorruptLogError, StorageError, WrongClusterError
+from copycat.raft.ready import HardState
+from copycat.server.hardstate import HardStateFile
+from copycat.server.identity import Identity, load_identity, save_identity
+from copycat.server.memory_disk import MemoryDisk
+from copycat.types import Address
+
+MEMBERS = ("n1", "n2")
+FOUNDERS = {
+    "n1": (Address("10.0.0.1", 7400), b"1" * 16),
+    "n2": (Address("::1", 7400), b"2" * 16),
+}
+FOUNDED = Identity("n1", b"1" * 16, b"c" * 16, FOUNDERS)
+
+
+def load(disk: MemoryDisk, name: str = "n1", members: tuple[str, ...] = MEMBERS) -> Identity:
+    """Load with a fixed seed."""
+    return load_identity(disk, name, members, random.Random(1))
+
+
+def founded_disk() -> MemoryDisk:
+    """A disk with `FOUNDED` on it."""
+    disk = MemoryDisk()
+    save_identity(disk, FOUNDED)
+    return disk
+
+
+def test_an_empty_directory_gets_a_fresh_identity_that_stays() -> None:
+    """The uuid is drawn once; two directories never share one."""
+    disk = MemoryDisk()
+    first = load(disk)
+    assert not first.founded and len(first.uuid) == 16
+    assert load_identity(disk, "n1", MEMBERS, random.Random(2)) == first
+    assert load_identity(MemoryDisk(), "n1", MEMBERS, random.Random(2)).uuid != first.uuid
+
+
+def test_a_founded_identity_is_read_back_whole() -> None:
+    """Cluster, founders, uuids and addresses survive, IPv6 included; leftovers do not disturb."""
+    disk = founded_disk()
+    assert load(disk) == FOUNDED
+    disk.open("identity.tmp", create=True).pwrite(bytes(10_000), 0)
+    save_identity(disk, FOUNDED)
+    assert load(disk) == FOUNDED
+    assert disk.listdir("") == ["hardstate", "identity"]
+
+
+def test_any_damaged_byte_is_noticed() -> None:
+    """A flipped bit or a cut file is an error that names the file, never another identity."""
+    size = founded_disk().open("identity").size()
+    for at in range(size):
+        disk = founded_disk()
+        file = disk.open("identity")
+        file.pwrite(bytes((file.pread(1, at)[0] ^ 4,)), at)
+        with pytest.raises(CorruptLogError, match="identity cannot be read"):
+            load(disk)
+    for length in (0, 5, 20, size - 1):
+        disk = founded_disk()
+        del disk._files["identity"][length:]
+        with pytest.raises(CorruptLogError, match="identity cannot be read"):
+            load(disk)
+
+
+def test_another_members_directory_is_refused() -> None:
+    """The error names both members, and nothing is changed (H67)."""
+    disk = founded_disk()
+    with pytest.raises(WrongClusterError, match="of member 'n1', not of 'n2'") as caught:
+        load(disk, "n2")
+    assert "nothing was changed" in caught.value.hint
+    assert load(disk) == FOUNDED
+
+
+def test_another_clusters_directory_is_refused() -> None:
+    """Other members in the configuration than those that founded it are another cluster."""
+    with pytest.raises(WrongClusterError, match="with the members n1, n2; .* lists n1, n3"):
+        load(founded_disk(), "n1", ("n1", "n3"))
+
+
+def test_a_log_without_an_identity_is_not_empty() -> None:
+    """A directory that holds promises must never be counted as empty (H32)."""
+    disk = MemoryDisk()
+    disk.makedirs("log")
+    load(disk)  # an empty folder promises nothing
+    disk = MemoryDisk()
+    disk.makedirs("log")
+    disk.open("log/1.seg", create=True)
+    with pytest.raises(StorageError, match="holds a log directory, but no identity"):
+        load(disk)
+    assert not disk.exists("identity")
+
+
+def test_votes_without_an_identity_are_not_empty() -> None:
+    """A hard state with a term belongs to a member that may have voted."""
+    disk = MemoryDisk()
+    file = HardStateFile(disk)
+    load(disk)  # an empty one is what a crash during the founding leaves
+    file.save(HardState(1, "n1"))
+    with pytest.raises(StorageError, match="votes of a member"):
+        load(disk)
+
+
+def test_a_founded_member_without_its_votes_is_refused() -> None:
+    """It may have voted in its term and would vote again (H1)."""
+    disk = founded_disk()
+    disk.unlink("hardstate")
+    with pytest.raises(StorageError, match="hardstate file is gone"):
+        load(disk)
