@@ -108,6 +108,9 @@ class Listener(Protocol):
     def leader_found(self, link: Link, term: int) -> None:
         """``link`` leads to the leader of ``term``; it may be the same link as before."""
 
+    def member_found(self, link: Link) -> None:
+        """Some member answers, while no leader is known."""
+
     def leader_gone(self, link: Link) -> None:
         """What was sent over ``link`` and not answered has to be sent again elsewhere."""
 
@@ -327,6 +330,8 @@ class Route:
         self._learn(welcome.term, welcome.leader, None)
         if self._current is None and self.leader == name:
             self._learn(self._term, name, None)
+        if self._current is None and self.listener is not None:
+            self.listener.member_found(link)
 
     def _learn(self, term: int, leader: str | None, address: str | None) -> None:
         """Somebody says who leads ``term``."""

@@ -23,7 +23,7 @@ HEARTBEATS_PER_TIMEOUT = 3
 
 STORAGES = ("disk", "memory")
 FSYNCS = ("always", "unsafe-never")
-WILDCARDS = ("0.0.0.0", "::", "")
+WILDCARDS = ("0.0.0.0", "::", "")  # noqa: S104 - what others cannot connect to
 LOOPBACKS = ("localhost", "::1")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

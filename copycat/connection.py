@@ -203,7 +203,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         try:
             for type_, payload in self._frames.feed(data):
                 self.on_frame(type_, payload)
-                if self._closing:
+                if not self.open:
                     return
         except FormatError as problem:
             self._malformed(problem, data)

@@ -61,9 +61,7 @@ class MachineHandle(Resource[StateMachine]):
 
     def __getattr__(self, name: str) -> NoReturn:
         known = ", ".join(sorted(operations_of(self._machine))) or "none"
-        raise AttributeError(
-            f"{self._machine.__name__} has no operation {name!r}; it has: {known}"
-        )
+        raise AttributeError(f"{self._machine.__name__} has no operation {name!r}; it has: {known}")
 
     def __repr__(self) -> str:
         return f"<{self._machine.__name__} {self._path!r} on {self._access.name}>"

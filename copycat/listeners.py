@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .errors import CopycatError, OverloadedError, SessionExpiredError
+from .errors import CopycatError, OverloadedError, SerializationError, SessionExpiredError
+from .serializer import Serializer
 
 log = logging.getLogger("copycat.session")
 
@@ -76,11 +77,23 @@ class Listeners:
             key for key, known in self._by_event.items() if any(other.shared for other in known)
         ]
 
-    def dispatch(self, resource: int, event: str, value: Any, index: int) -> None:
-        """Hand one event to everybody who listens to it."""
-        for registration in tuple(self._by_event.get((resource, event), ())):
+    def dispatch(
+        self, resource: int, event: str, value: bytes, index: int, serializer: Serializer
+    ) -> None:
+        """Decode one event and hand it to everybody who listens to it."""
+        known = tuple(self._by_event.get((resource, event), ()))
+        if not known:
+            return
+        try:
+            decoded = serializer.unpack(value)
+        except SerializationError as problem:
+            for registration in known:
+                if registration.on_gap is not None:
+                    registration.on_gap(str(problem))
+            return
+        for registration in known:
             try:
-                registration.callback(value, index)
+                registration.callback(decoded, index)
             except Exception:
                 log.exception("a listener of %r failed", event)
 

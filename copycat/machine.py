@@ -127,9 +127,7 @@ class Operation(Generic[P, R]):
     @overload
     def __get__(self, instance: None, owner: type) -> Operation[P, R]: ...
     @overload
-    def __get__(
-        self, instance: object, owner: type
-    ) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    def __get__(self, instance: object, owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __get__(self, instance: object, owner: type) -> object:
         return self if instance is None else _Misused(owner, self.name)
 

@@ -32,11 +32,13 @@ _APPLIED_TEXT: dict[Applied, str] = {
 }
 
 
-def error_of(
-    result: bytes, serializer: Serializer, *, is_query: bool = False
-) -> CopycatError:
+def error_of(result: bytes, serializer: Serializer, *, is_query: bool = False) -> CopycatError:
     """The error behind a result whose status is not OK; a query never changed anything."""
-    error = _error_of(result, serializer)
+    try:
+        error = _error_of(result, serializer)
+    except CopycatError as problem:  # it speaks of a type that is not registered here
+        problem.applied = "unknown"
+        error = problem
     if is_query:
         error.applied = "no"
     return error

@@ -123,9 +123,9 @@ class Commands:
                     problem.applied = "yes"
                     future.set_exception(problem)
             else:
+                future.set_exception(error_of(result, self._serializer))
                 if result[0] == Status.UNKNOWN_RESOURCE:
                     self.on_unknown(call[3][0])
-                future.set_exception(error_of(result, self._serializer))
         sent = 0.0
         while self._frames and self._frames[0][0] < first + count:
             _, sent, size = self._frames.popleft()
@@ -170,9 +170,7 @@ class Queries:
         queued.append(call)
         self.waiting += 1
 
-    def flush(
-        self, link: object, min_index: int, levels: Iterable[Consistency]
-    ) -> bytes:
+    def flush(self, link: object, min_index: int, levels: Iterable[Consistency]) -> bytes:
         """Frames to send over ``link`` with the queued queries of ``levels``."""
         frames: list[bytes] = []
         for consistency in levels:
@@ -216,9 +214,9 @@ class Queries:
                 except CopycatError as problem:
                     future.set_exception(problem)
             else:
+                future.set_exception(error_of(result, self._serializer, is_query=True))
                 if result[0] == Status.UNKNOWN_RESOURCE:
                     self.on_unknown(call[3][0])
-                future.set_exception(error_of(result, self._serializer, is_query=True))
 
     def again(self, first: int) -> None:
         """Queue the queries of a rejected frame once more, before the others."""

@@ -297,9 +297,7 @@ def _write_integer(serializer: Serializer, value: int) -> bytes:
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
-def _pair(
-    code: int, write: Callable[[Any], object], read: Callable[[Any], object]
-) -> _Pair:
+def _pair(code: int, write: Callable[[Any], object], read: Callable[[Any], object]) -> _Pair:
     """An extension whose body is one plain value."""
     return (
         code,

@@ -126,15 +126,6 @@ class Session:
         return self.lifetime.state
 
     @property
-    def on_unknown_resource(self) -> Callable[[int], None]:
-        """Called with the id of a resource that turns out to be deleted."""
-        return self._commands.on_unknown
-
-    @on_unknown_resource.setter
-    def on_unknown_resource(self, callback: Callable[[int], None]) -> None:
-        self._commands.on_unknown = self._queries.on_unknown = callback
-
-    @property
     def index(self) -> int:
         """The highest log index of which this client has seen the effects."""
         return max(self._commands.applied_index, self._queries.applied_index)
@@ -210,6 +201,10 @@ class Session:
             told = self._tell(SystemOperation.LISTEN, resource, event)
         return registration, told
 
+    def when_unknown(self, callback: Callable[[int], None]) -> None:
+        """Call ``callback(resource)`` when a resource turns out to be deleted."""
+        self._commands.on_unknown = self._queries.on_unknown = callback
+
     def unlisten(self, registration: Registration) -> None:
         """Undo `listen`; the cluster is told in the background."""
         if self._listeners.remove(registration) and self.state is not SessionState.CLOSED:
@@ -235,30 +230,34 @@ class Session:
         """Say goodbye, so that what the session owns is free at once; then hang up."""
         if self.state is SessionState.CLOSED:
             return
-        if self.id and self._link is not None and self._stalled is None:
-            self._flush()
-            closed = asyncio.Event()
-            undo = self.lifetime.on_loss(lambda _: closed.set())
-            self._closing = True
-            self._send_run(Kind.UNREGISTER, 0, b"\x90")
-            try:
-                async with asyncio.timeout(CLOSE_TIMEOUT):
-                    await closed.wait()
-            except TimeoutError:
-                log.info("no answer to the goodbye of session %d: it will expire", self.id)
-            undo()
-        self._end(SessionState.CLOSED, "the client was closed")
-        self._deadlines.cancel()
-        for timer in (self._ticker, self._stalled):
-            if timer is not None:
-                timer.cancel()
-        self._link = None
-        await self._route.close()
+        try:
+            if self.id and self._link is not None and self._stalled is None:
+                await self._say_goodbye()
+        finally:
+            self._end(SessionState.CLOSED, "the client was closed")
+            self._deadlines.cancel()
+            for timer in (self._ticker, self._stalled):
+                if timer is not None:
+                    timer.cancel()
+            self._link = None
+            await self._route.close()
+
+    async def _say_goodbye(self) -> None:
+        self._flush()
+        closed = asyncio.Event()
+        self.lifetime.on_loss(lambda _: closed.set())
+        self._closing = True
+        self._send_run(Kind.UNREGISTER, 0, b"\x90")
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await closed.wait()
+        except TimeoutError:
+            log.info("no answer to the goodbye of session %d: it will expire", self.id)
 
     def _expire(self, reason: str) -> None:
         """The cluster has ended the session: fail what is in doubt, register anew."""
-        log.log(logging.INFO if self._closing else logging.WARNING,
-                "session %d is over: %s", self.id, reason)
+        level = logging.INFO if self._closing else logging.WARNING
+        log.log(level, "session %d is over: %s", self.id, reason)
         self._end(SessionState.EXPIRED, reason)
         if self._closing:
             return
@@ -306,6 +305,11 @@ class Session:
             self._register()
         self._flush()
 
+    def member_found(self, link: Link) -> None:
+        """A member answers while there is no leader: it can be asked what any member knows."""
+        if self._queries.waiting:
+            self._flush_soon()
+
     def leader_gone(self, link: Link) -> None:
         """Nothing more will be answered on ``link``."""
         if link is self._link:
@@ -350,9 +354,7 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _call(
-        self, resource: int, operation: int, arguments: bytes, timeout: float | None
-    ) -> Call:
+    def _call(self, resource: int, operation: int, arguments: bytes, timeout: float | None) -> Call:
         if self.lifetime.state is SessionState.CLOSED:
             raise SessionExpiredError("the client is closed", hint="open another one")
         if len(arguments) > ARGUMENTS_MAX:
@@ -440,9 +442,7 @@ class Session:
         self._event_kept, self._event_bytes = self._event, 0
         self._send_run(Kind.KEEP_ALIVE, nonce, self._serializer.pack([self._event]))
 
-    def _tell(
-        self, operation: SystemOperation, resource: int, event: str
-    ) -> asyncio.Future[Any]:
+    def _tell(self, operation: SystemOperation, resource: int, event: str) -> asyncio.Future[Any]:
         arguments = self._serializer.pack([resource, event])
         return self.command(SYSTEM_RESOURCE, operation, arguments)
 
@@ -486,7 +486,7 @@ class Session:
         self._event_bytes += len(payload)
         events = self._serializer.unpack(memoryview(payload)[EVENTS_HEAD.size :])
         for resource, event, value in events:
-            self._listeners.dispatch(resource, event, self._serializer.unpack(value), index)
+            self._listeners.dispatch(resource, event, value, index, self._serializer)
         if self._event_bytes > EVENT_BYTES_UNCONFIRMED and self.id == session:
             self._keep_alive()
 

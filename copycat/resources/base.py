@@ -51,9 +51,7 @@ class Opened:
 class Access:
     """What every handle of one client needs: the session, and what is open already."""
 
-    def __init__(
-        self, session: Session, serializer: Serializer, random: Random, name: str
-    ) -> None:
+    def __init__(self, session: Session, serializer: Serializer, random: Random, name: str) -> None:
         self.session = session
         self.pack = packer(serializer.pack)
         self.name = name
@@ -62,7 +60,7 @@ class Access:
         self._random = random
         self._pid = os.getpid()
         self._opened: dict[tuple[str, str], Opened] = {}
-        session.on_unknown_resource = self._forget
+        session.when_unknown(self._forget)
 
     def check(self) -> None:
         """Raise unless this is the loop (and the process) the client was opened in."""
@@ -195,9 +193,7 @@ class Resource(Generic[M]):
 
     # -- for subclasses; both return at once with something to await ---------------------------
 
-    def _command(
-        self, operation: str, args: list[Any], timeout: Duration = None
-    ) -> Awaitable[Any]:
+    def _command(self, operation: str, args: list[Any], timeout: Duration = None) -> Awaitable[Any]:
         access = self._access
         if asyncio.get_running_loop() is not access.loop:
             access.wrong_place()
@@ -256,9 +252,7 @@ class Resource(Generic[M]):
         opened = self._opened or self._access.known(self._path, self._machine)
         if opened is None or any(name not in opened.ids for name in also):
             seconds = self._timeout if timeout is None else seconds_of(timeout)
-            opened = await self._access.open(
-                self._path, self._machine, also=also, timeout=seconds
-            )
+            opened = await self._access.open(self._path, self._machine, also=also, timeout=seconds)
         self._opened = opened
         return opened
 

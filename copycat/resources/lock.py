@@ -77,6 +77,4 @@ class AsyncLock(Turns[LockMachine]):
 
     def _lost(self, token: int) -> Callable[[str], CopycatError]:
         path = self.path
-        return lambda reason: LockLost(
-            f"{path!r} (token {token}) was lost: {reason}", token=token
-        )
+        return lambda reason: LockLost(f"{path!r} (token {token}) was lost: {reason}", token=token)

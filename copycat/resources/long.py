@@ -61,9 +61,7 @@ class AsyncLong(Resource[LongMachine]):
 
     machine = LongMachine
 
-    async def get(
-        self, *, consistency: Consistency | None = None, timeout: Duration = None
-    ) -> int:
+    async def get(self, *, consistency: Consistency | None = None, timeout: Duration = None) -> int:
         """The present value."""
         return cast(int, await self._query("get", [], consistency, timeout))
 
@@ -75,9 +73,7 @@ class AsyncLong(Resource[LongMachine]):
         """Set the value; returns the one before."""
         return cast(int, await self._command("set", [value], timeout))
 
-    async def compare_and_set(
-        self, expected: int, value: int, *, timeout: Duration = None
-    ) -> bool:
+    async def compare_and_set(self, expected: int, value: int, *, timeout: Duration = None) -> bool:
         """Set the value if it is ``expected`` now; whether it was."""
         return cast(bool, await self._command("compare_and_set", [expected, value], timeout))
 

@@ -296,9 +296,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         """
         _hashable(key)
         try:
-            return cast(
-                int, await self._command("put_if_version", [key, value, version], timeout)
-            )
+            return cast(int, await self._command("put_if_version", [key, value, version], timeout))
         except ConflictError as conflict:
             if isinstance(conflict.current, list):
                 conflict.current = Versioned(*conflict.current)

@@ -203,7 +203,8 @@ class Turns(Resource[M]):
             return mine[-1] if mine else None
         kept = [held for held in self._holding if not held.released]
         mine = [held for held in kept if held.task is task]
-        return (mine or kept or [None])[-1]
+        best = mine or kept
+        return best[-1] if best else None
 
     async def _exit(
         self, held: Held, exc_type: type[BaseException] | None, exc: BaseException | None
@@ -234,9 +235,7 @@ class Turns(Resource[M]):
         if held is not None:
             await self._exit(held, exc_type, exc)
 
-    async def _holder(
-        self, consistency: Consistency | None, timeout: Duration
-    ) -> Claim | None:
+    async def _holder(self, consistency: Consistency | None, timeout: Duration) -> Claim | None:
         found = await self._query("current", [], consistency, timeout)
         return Claim(*found) if found else None
 

@@ -206,6 +206,8 @@ class Desk:
 
     def take_frames(self) -> tuple[list[tuple[int, bytes]], list[int]]:
         """What to send now, one piece of bytes a connection, and what to close after that."""
+        if not self._out:
+            return [], []
         frames = [(connection, b"".join(parts)) for connection, parts in self._out.items()]
         close = self._close
         self._out, self._close = {}, []

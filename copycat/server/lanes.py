@@ -17,15 +17,15 @@ from typing import Any
 
 INLINE_SIZE = 64 << 10
 """Bytes up to which a job of the log lane may run inline."""
-FAST_S = 300e-6
+FAST_S = 2e-3
 """A job that takes longer than this, in seconds, is slow."""
-STALL_S = 5e-3
+STALL_S = 20e-3
 """A single inline job that takes longer than this ends the inline phase at once."""
 
-_WINDOW = 16
-_STRIKES = 2
-_REST_MIN = 32
-_REST_MAX = 1024
+WINDOW = 16
+STRIKES = 4
+REST_MIN = 32
+REST_MAX = 1024
 
 _Done = Callable[[Any, BaseException | None], None]
 _Item = tuple[asyncio.AbstractEventLoop, Callable[[], Any], _Done]
@@ -35,13 +35,13 @@ class Pace:
     """Whether the next small job should run inline, judged by the last ones that did.
 
     Jobs in the thread cannot be timed fairly (they wait for the interpreter lock while the loop
-    works), so after a rest of some jobs an inline phase is simply tried again. Two slow jobs among
-    sixteen, or a single very slow one, end a phase; every failed trial doubles the rest.
+    works), so after a rest of some jobs an inline phase is simply tried again. Some slow jobs within
+    a short window, or a single very slow one, end a phase; every failed trial doubles the rest.
     """
 
     def __init__(self) -> None:
         self._rest = 0  # jobs still to run in the thread
-        self._next_rest = _REST_MIN
+        self._next_rest = REST_MIN
         self._in_window = 0
         self._strikes = 0
 
@@ -59,12 +59,12 @@ class Pace:
         """An inline job took this long."""
         self._in_window += 1
         self._strikes += seconds > FAST_S
-        if self._strikes >= _STRIKES or seconds > STALL_S:
+        if self._strikes >= STRIKES or seconds > STALL_S:
             self._rest = self._next_rest
-            self._next_rest = min(2 * self._next_rest, _REST_MAX)
+            self._next_rest = min(2 * self._next_rest, REST_MAX)
             self._in_window = self._strikes = 0
-        elif self._in_window == _WINDOW:
-            self._next_rest = _REST_MIN
+        elif self._in_window == WINDOW:
+            self._next_rest = REST_MIN
             self._in_window = self._strikes = 0
 
 
@@ -136,5 +136,5 @@ class LogLane(Lane):
 def _run(job: Callable[[], Any]) -> tuple[Any, BaseException | None]:
     try:
         return job(), None
-    except Exception as error:  # noqa: BLE001 - whoever gave the job decides
+    except Exception as error:  # whoever gave the job decides
         return None, error

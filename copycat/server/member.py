@@ -11,6 +11,7 @@ committed, answer, start disk jobs.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -116,6 +117,7 @@ class Member:
         self._term_start = 0  # index of the first entry of the term this member leads
         self._serving = False
         self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
+        self._tick_at = math.inf  # local time at which log time has to advance, if nothing else does
         self._backlog_bytes = 0
         self._peers_up: set[str] = set()
 
@@ -132,18 +134,16 @@ class Member:
         if read is not None:
             self._inputs.append(Read(read))
         ready = self._step()
-        if self._propose():
+        if self._serving and self._propose():
             ready = self._step()
-        self._apply()
-        if self._propose():  # a new leader has just begun to serve those who waited
+        if self._apply() and self._propose():  # those who waited until it serves come first
             ready = self._step()
         self._desk.answer_queries()
         self._maybe_snapshot()
-        frames, close = self._desk.take_frames()
-        effects.client_frames += frames
-        effects.close += close
-        self._jobs += self._store.next_jobs()
-        effects.jobs, self._jobs = self._jobs, []
+        effects.client_frames, effects.close = self._desk.take_frames()
+        effects.jobs = self._jobs + self._store.next_jobs()
+        if self._jobs:
+            self._jobs = []
         effects.wake_at = self._wake_at(ready)
         return effects
 
@@ -251,11 +251,11 @@ class Member:
 
     def _propose(self) -> bool:
         """Log what the desk admitted, cut into batches, or a tick if log time has to advance."""
-        if not self._serving:
-            return False
-        runs, self._desk.runs = self._desk.runs, []
-        if not runs:
-            if not self._tick_is_due():
+        runs = self._desk.runs
+        if runs:
+            self._desk.runs = []
+        else:
+            if self._now < self._tick_at or not self._tick_is_due():
                 return False
             runs = [encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")])]
         group: list[bytes] = []
@@ -295,26 +295,31 @@ class Member:
 
     # -- applying ------------------------------------------------------------------------------
 
-    def _apply(self) -> None:
+    def _apply(self) -> bool:
+        """Apply what is committed and answer; True when the member has just begun to serve."""
         applier, log_ = self._applier, self._store.log
         commit = self._raft.commit_index
-        budget = self._options.apply_bytes
-        while applier.index < commit and budget > 0:
-            first = applier.index + 1
-            last, size = log_.window_end(first, min(budget, 1 << 20))
-            for image in log_.images(first, min(last, commit)):
-                applier.apply(image)
-            if first >= self._term_start:
-                self._backlog_bytes -= size
-            budget -= size
-            self._bytes_since_snapshot += size
-        out = applier.take()
-        if self._serving:
-            self._desk.answer(out)
-        elif self._raft.ready_to_serve and applier.index >= self._term_start:
-            self._serving = True
-            self._backlog_bytes = 0
-            self._desk.began_serving()
+        if applier.index < commit:
+            budget = self._options.apply_bytes
+            while applier.index < commit and budget > 0:
+                first = applier.index + 1
+                last, size = log_.window_end(first, min(budget, 1 << 20))
+                for image in log_.images(first, min(last, commit)):
+                    applier.apply(image)
+                if first >= self._term_start:
+                    self._backlog_bytes -= size
+                budget -= size
+                self._bytes_since_snapshot += size
+            out = applier.take()
+            if self._serving:
+                self._desk.answer(out)
+        if self._serving or not self._raft.ready_to_serve or applier.index < self._term_start:
+            return False
+        self._serving = True
+        self._backlog_bytes = 0
+        self._tick_at = self._now
+        self._desk.began_serving()
+        return True
 
     @property
     def overloaded(self) -> bool:
@@ -436,15 +441,17 @@ class Member:
         }
 
     def _wake_at(self, ready: Ready) -> float:
-        wake = ready.wake_at
         if self._inputs or self._applier.index < self._raft.commit_index:
             return self._now
-        if self._serving:
-            deadline = self._applier.next_deadline_us()
-            if deadline is not None and self._store.log.last_time_us <= deadline:
-                base_us, since = self._clock_base
-                wake = min(wake, since + (deadline - base_us) / 1e6 + 0.001)
-        return wake
+        if not self._serving:
+            return ready.wake_at
+        deadline = self._applier.next_deadline_us()
+        if deadline is None or self._store.log.last_time_us > deadline:
+            self._tick_at = math.inf  # what is logged says so already, once it is applied
+        else:
+            base_us, since = self._clock_base
+            self._tick_at = since + (deadline - base_us) / 1e6 + 0.001
+        return min(ready.wake_at, self._tick_at)
 
 
 __all__ = ["Member", "MemberOptions", "Role"]

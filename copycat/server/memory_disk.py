@@ -76,6 +76,7 @@ class MemoryDisk:
         self._directories: set[str] = {""}
         self._capacity = capacity
         self._locked = False
+        self._life = 0  # rises with every close: jobs of an earlier life are dropped
 
     def open(self, name: str, *, create: bool = False) -> MemoryFile:
         """Open a file; ``create`` makes it if it is not there."""
@@ -156,22 +157,28 @@ class MemoryDisk:
     ) -> None:
         """Run a log job now, a background job in a later turn of the running loop."""
         if lane == "log":
-            self._run(job, done)
+            self._run(self._life, job, done)
         elif lane == "background":
-            asyncio.get_running_loop().call_soon(self._run, job, done)
+            asyncio.get_running_loop().call_soon(self._run, self._life, job, done)
         else:
             raise MisuseError(f"there is no lane {lane!r}; known: log, background")
 
     def close(self) -> None:
         """Release the lock; the files stay for the next member that uses this object."""
         self._locked = False
+        self._life += 1
 
     def _run(
-        self, job: Callable[[], T], done: Callable[[T | None, BaseException | None], None]
+        self,
+        life: int,
+        job: Callable[[], T],
+        done: Callable[[T | None, BaseException | None], None],
     ) -> None:
+        if life != self._life:
+            return
         try:
             result = job()
-        except Exception as error:  # noqa: BLE001 - whoever gave the job decides
+        except Exception as error:  # whoever gave the job decides
             done(None, error)
         else:
             done(result, None)

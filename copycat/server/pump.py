@@ -140,7 +140,7 @@ class Pump:
             effects = self._member.turn(now, inputs)
             if effects.fatal is None:
                 self._carry_out(effects)
-        except Exception as error:  # noqa: BLE001 - our own fault: the member must not go on
+        except Exception as error:  # our own fault: the member must not go on
             self.fail(error)
             return
         if effects.fatal is not None:
@@ -177,7 +177,7 @@ class Pump:
                 return
             try:
                 self._disk.submit(job.lane, job.run, partial(self._job_done, job), size=job.size)
-            except Exception as error:  # noqa: BLE001 - a job that never ran would be waited for
+            except Exception as error:  # a job that never ran would be waited for
                 self.fail(error)
 
     def _job_done(self, job: Job, result: object, error: BaseException | None) -> None:

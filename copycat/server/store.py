@@ -140,11 +140,11 @@ class Store:
     # -- jobs ----------------------------------------------------------------------------------
 
     def _log_job(self) -> Job | None:
+        write = self.log.take_writes()
+        if write is None and self._staged_hard_state is None and not self._truncations:
+            return None
         hard_state, self._staged_hard_state = self._staged_hard_state, None
         truncations, self._truncations = self._truncations, []
-        write = self.log.take_writes()
-        if hard_state is None and not truncations and write is None:
-            return None
 
         def run() -> None:
             if hard_state is not None:

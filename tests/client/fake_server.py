@@ -37,7 +37,8 @@ class FakeCluster:
     """Members n1, n2, ... and one state; ``leader`` is a member's name or None."""
 
     def __init__(self, count: int, machines: Iterable[type[StateMachine]] = ()) -> None:
-        self.types = {type_name_of(m): m for m in (*BUILT_IN_MACHINES, *machines)}
+        types: list[type[StateMachine]] = [*BUILT_IN_MACHINES, *machines]
+        self.types = {type_name_of(machine): machine for machine in types}
         self.applier = Applier(self.types, Serializer())
         self.members = {f"n{i + 1}": FakeMember(f"n{i + 1}", self) for i in range(count)}
         self.leader: str | None = None
@@ -194,9 +195,7 @@ class FakeMember:
             Hello.parse(payload)
             cluster = self.cluster
             members = {name: str(m.address) for name, m in cluster.members.items()}
-            welcome = Welcome(
-                CLUSTER, self.name, b"M" * 16, cluster.term, cluster.leader, members
-            )
+            welcome = Welcome(CLUSTER, self.name, b"M" * 16, cluster.term, cluster.leader, members)
             self._connections[number].write(welcome.frame())
             self._connections[number].established()
             return
@@ -251,9 +250,7 @@ def client(cluster: FakeCluster | list[Address], **settings: Any) -> Connecting:
     """What `copycat.connect` would return for this cluster."""
     addresses = cluster if isinstance(cluster, list) else cluster.addresses
     chance = random.Random(next(_seeds))
-    return connect(
-        addresses, network=RealNetwork(), clock=RealClock(), random=chance, **settings
-    )
+    return connect(addresses, network=RealNetwork(), clock=RealClock(), random=chance, **settings)
 
 
 @asynccontextmanager
@@ -261,9 +258,11 @@ async def cluster_and_client(
     count: int = 3, machines: Iterable[type[StateMachine]] = (), **settings: Any
 ) -> AsyncIterator[tuple[FakeCluster, CopycatClient]]:
     """Both at once."""
-    async with fake_cluster(count, machines) as cluster:
-        async with client(cluster, machines=machines, **settings) as cc:
-            yield cluster, cc
+    async with (
+        fake_cluster(count, machines) as cluster,
+        client(cluster, machines=machines, **settings) as cc,
+    ):
+        yield cluster, cc
 
 
 async def until(holds: Callable[[], object], timeout: float = 5.0) -> None:

@@ -95,7 +95,7 @@ def test_operations_cannot_be_called_on_the_machine() -> None:
     """Reaching for an operation from inside the machine is a misuse with a way out."""
     bank = Bank()
     with pytest.raises(MisuseError, match=r"Bank\.transfer was called on the machine"):
-        bank.transfer("a", "b", 1)
+        bank.transfer("a", "b", 1)  # type: ignore[unused-coroutine]
     assert Bank.transfer.function(attach_and_return(bank), "a", "b", 1) == -1
 
 
@@ -123,7 +123,8 @@ def test_schedule_takes_commands_and_durations() -> None:
     commit.schedule(0.25, "transfer", "a", "b")
     commit.schedule(timedelta(seconds=2), "transfer", "a", "b")
     assert [entry[1] for entry in runtime.scheduled] == [250_000, 2_000_000]
-    for delay, name in ((1.0, "of"), (1.0, "missing"), (-1.0, "transfer"), (float("nan"), "transfer")):
+    nan = float("nan")
+    for delay, name in ((1.0, "of"), (1.0, "no"), (-1.0, "transfer"), (nan, "transfer")):
         with pytest.raises(MisuseError):
             commit.schedule(delay, name)
 
@@ -267,4 +268,4 @@ def test_arguments_are_checked_before_they_travel() -> None:
     assert transfer.positional((), {"src": "a", "dst": "b"}) == ("a", "b", 1)
     for args, kwargs in ((("a",), {}), (("a", "b", 1, 2), {}), (("a", "b"), {"to": 1})):
         with pytest.raises(TypeError, match=r"transfer\(\)"):
-            transfer.positional(args, kwargs)  # type: ignore[arg-type]
+            transfer.positional(args, kwargs)

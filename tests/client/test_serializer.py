@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -71,7 +72,7 @@ def scalar(rng: random.Random) -> Any:
     makers: list[Callable[[], Any]] = [
         lambda: None,
         lambda: rng.random() < 0.5,
-        lambda: rng.randint(-(2**rng.randrange(1, 200)), 2 ** rng.randrange(1, 200)),
+        lambda: rng.randint(-(2 ** rng.randrange(1, 200)), 2 ** rng.randrange(1, 200)),
         lambda: rng.uniform(-1e300, 1e300),
         lambda: "".join(chr(rng.choice((65, 228, 8364, 128512))) for _ in range(rng.randrange(9))),
         lambda: rng.randbytes(rng.randrange(40)),
@@ -160,7 +161,9 @@ def test_equal_sets_have_equal_bytes() -> None:
         assert serializer.pack(grown) == reference
 
 
-@pytest.mark.parametrize("make", [lambda v: [v], lambda v: (v,), lambda v: {1: v}, lambda v: Pair(v, 1)])
+@pytest.mark.parametrize(
+    "make", [lambda v: [v], lambda v: (v,), lambda v: {1: v}, lambda v: Pair(v, 1)]
+)
 def test_depth_is_limited_alike_on_both_sides(make: Callable[[Any], Any]) -> None:
     """What is nested too deeply is refused when written, and so are such bytes when read."""
     serializer = Serializer()
@@ -217,14 +220,12 @@ def test_junk_is_an_error_and_nothing_else(seed: int) -> None:
     rng = random.Random(seed)
     for serializer in (Serializer(), Serializer(opaque=True)):
         for _ in range(400):
-            data = bytearray(serializer.pack(value(rng, 3)) if not serializer.opaque else rng.randbytes(30))
+            data = bytearray(Serializer().pack(value(rng, 3)))
             for _ in range(rng.randrange(4)):
                 if data:
                     data[rng.randrange(len(data))] = rng.randrange(256)
-            try:
+            with contextlib.suppress(SerializationError):
                 serializer.unpack(bytes(data[: rng.randrange(len(data) + 1)]))
-            except SerializationError:
-                pass
 
 
 def test_extension_bodies_are_checked() -> None:
@@ -232,10 +233,8 @@ def test_extension_bodies_are_checked() -> None:
     for code in range(12):
         for body in (b"", b"\xc1", b"\xa3abc", b"\x93\x01\x02", b"\x05\x01"):
             data = msgpack.packb(msgpack.ExtType(code, body))
-            try:
+            with contextlib.suppress(SerializationError):
                 Serializer().unpack(data)
-            except SerializationError:
-                pass
 
 
 def test_registration_mistakes_are_refused() -> None:
@@ -250,10 +249,14 @@ def test_registration_mistakes_are_refused() -> None:
 
     serializer = Serializer()
     serializer.register(Plain, 1, write=lambda _: 1, read=lambda _: Plain())
-    for type_, id_ in ((complex, 1), (Plain, 2)):
+    clashes: list[tuple[type, int]] = [(complex, 1), (Plain, 2)]
+    for type_, id_ in clashes:
         with pytest.raises(ConfigurationError):
             serializer.register(type_, id_, write=lambda _: 1, read=lambda _: 1)
-    for type_, id_ in ((complex, 3), (Hidden, 4), (int, 5), (list, 6), (Point, -1), (Point, 65536)):
+    wrong: list[tuple[type, int]] = [
+        (complex, 3), (Hidden, 4), (int, 5), (list, 6), (Point, -1), (Point, 65536),
+    ]  # fmt: skip
+    for type_, id_ in wrong:
         with pytest.raises(ConfigurationError):
             serializer.register(type_, id_)
     with pytest.raises(ConfigurationError, match="both"):

@@ -48,10 +48,9 @@ def test_finds_the_leader_from_a_follower() -> None:
     """One address of a follower is enough to reach the leader."""
 
     async def main() -> None:
-        async with fake_cluster() as cluster:
-            async with client([cluster.members["n3"].address]) as cc:
-                assert await cc.long("/n").increment() == 1
-                assert cc.session.state is SessionState.CONNECTED
+        async with fake_cluster() as cluster, client([cluster.members["n3"].address]) as cc:
+            assert await cc.long("/n").increment() == 1
+            assert cc.session.state is SessionState.CONNECTED
 
     run(main())
 
@@ -391,7 +390,7 @@ def test_unknown_host_is_named() -> None:
         from copycat.types import Address
 
         with pytest.raises(NoQuorumError, match="does not resolve"):
-            async with client([Address("no-such-host.invalid", 7400)], timeout=1.0):
+            async with client([Address("no-such-host.invalid", 7400)], timeout=0.5):
                 pass
 
     run(main())
@@ -489,7 +488,7 @@ def test_another_loop_is_refused() -> None:
 
             def other() -> None:
                 try:
-                    asyncio.run(number.increment())  # type: ignore[arg-type]
+                    asyncio.run(number.increment())
                 except WrongLoopError as problem:
                     caught.append(problem)
 
@@ -511,13 +510,13 @@ def test_use_after_a_fork_is_refused() -> None:
             pid = os.fork()
             if pid == 0:
                 try:
-                    asyncio.run(number.increment())  # type: ignore[arg-type]
+                    asyncio.run(number.increment())
                 except ForkedError:
                     os._exit(0)
                 except BaseException:
                     os._exit(2)
                 os._exit(1)
-            _, status = os.waitpid(pid, 0)
+            _, status = os.waitpid(pid, 0)  # noqa: ASYNC222  # it ends at once
             assert os.waitstatus_to_exitcode(status) == 0
             assert await number.increment() == 2
 

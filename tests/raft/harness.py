@@ -48,9 +48,7 @@ class Trace:
 class Node:
     """One member: a Raft core and the little that a shell has to do for it."""
 
-    def __init__(
-        self, cluster: Cluster, name: str, membership: Membership, random: Random
-    ) -> None:
+    def __init__(self, cluster: Cluster, name: str, membership: Membership, random: Random) -> None:
         self.cluster = cluster
         self.name = name
         self.membership = membership

@@ -1,8 +1,8 @@
 """One short, hostile life of a cluster: everything that happens follows from a seed.
 
 Messages are lost, doubled, delayed and overtake each other; links are cut one way; disks are slow;
-members crash in the middle of a sync, stall, and come back; logs are compacted. Then the world heals
-and the cluster must make progress. `Checks` watches every event.
+members crash in the middle of a sync, stall, and come back; logs are compacted. Then the world
+heals and the cluster must make progress. `Checks` watches every event.
 """
 
 from __future__ import annotations

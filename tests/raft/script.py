@@ -91,7 +91,9 @@ class Teller(Trace):
         """As `Trace`."""
         disk = node.disk
         vote = disk.hard_state.vote or "nobody"
-        self.say(node, f"synced: log to {disk.last_index}, term {disk.hard_state.term}, vote {vote}")
+        self.say(
+            node, f"synced: log to {disk.last_index}, term {disk.hard_state.term}, vote {vote}"
+        )
 
     def stepped(self, node: Node, ready: Ready) -> None:
         """As `Trace`."""
@@ -144,9 +146,7 @@ def describe(message: Message) -> str:
         kind = "pre-vote" if m.pre else "vote"
         return f"{kind} for term {m.term}? last {m.last_index}@{m.last_term}"
     if isinstance(m, SnapshotChunk):
-        return (
-            f"snapshot {m.index}@{m.snapshot_term}, byte {m.offset} of {m.total}, term {m.term}"
-        )
+        return f"snapshot {m.index}@{m.snapshot_term}, byte {m.offset} of {m.total}, term {m.term}"
     if isinstance(m, SnapshotResponse):
         progress = "done" if m.done else f"next byte {m.offset}"
         return f"snapshot {m.index} {progress}, term {m.term}"
@@ -184,7 +184,8 @@ class Story:
 
     def _matching(self, links: Iterable[str]) -> list[Message]:
         """Take the messages on these links out of the network."""
-        chosen, rest = [], []
+        chosen: list[Message] = []
+        rest: list[Message] = []
         patterns = list(links) or ["*->*"]
         for message in self.cluster.in_flight:
             link = f"{message.sender}->{message.to}"

@@ -34,18 +34,24 @@ class Member:
         trail: Trail | None = None,
         commit_index: int = 0,
         membership: Membership = THREE,
+        **options: int,
     ) -> None:
         self.now = 0.0
         self.log = ToyLog()
         self.raft = Raft(
             "n1", membership, HardState(term, vote), trail or Trail(), self.log,
-            RaftOptions(), Random(1), self.now, commit_index,
+            RaftOptions(**options),
+            Random(1), self.now, commit_index,
         )  # fmt: skip
 
     def step(self, *inputs: Input | Message) -> Ready:
         """Messages may be given as they are."""
         wrapped = [Receive(i) if isinstance(i, Message) else i for i in inputs]
         return self.raft.step(self.now, wrapped)
+
+    def plays(self, role: Role) -> bool:
+        """Whether that is its role now."""
+        return self.raft.role is role
 
     def expire(self) -> Ready:
         """Wait until something is due."""
@@ -64,7 +70,7 @@ class Member:
         self.expire()
         asked = self.raft.term + 1
         self.step(VoteResponse(asked, "n2", "n1", True, True))
-        assert self.raft.role is Role.CANDIDATE
+        assert self.plays(Role.CANDIDATE)
         self.step(Saved(asked, "n1"), VoteResponse(asked, "n2", "n1", True, False))
         self.propose(1)
         return self.step(Durable(self.raft.last_index))
@@ -94,10 +100,10 @@ def test_a_vote_survives_a_step_down_in_the_same_term() -> None:
     """Only a later term frees the vote (H2): the rival of the same term is refused."""
     member = Member()
     member.lead()
-    while member.raft.role is Role.LEADER:
+    while member.plays(Role.LEADER):
         ready = member.expire()
     assert ready.deposed
-    assert member.raft.role is Role.FOLLOWER
+    assert member.plays(Role.FOLLOWER)
     assert member.raft.vote == "n1"
     ready = member.step(VoteRequest(2, "n3", "n1", 99, 99, False))
     assert ready.messages == [VoteResponse(2, "n1", "n3", False, False)]
@@ -136,12 +142,12 @@ def test_answers_of_other_polls_are_not_counted() -> None:
     five = Membership(("n1", "n2", "n3", "n4", "n5"))
     member = Member(membership=five)
     member.expire()
-    assert member.raft.role is Role.PRE_CANDIDATE
+    assert member.plays(Role.PRE_CANDIDATE)
     stale = [VoteResponse(1, name, "n1", True, True) for name in ("n2", "n3", "n4")]
     member.step(*stale)
-    assert member.raft.role is Role.PRE_CANDIDATE
+    assert member.plays(Role.PRE_CANDIDATE)
     member.step(*[VoteResponse(2, name, "n1", True, True) for name in ("n2", "n3")])
-    assert member.raft.role is Role.CANDIDATE
+    assert member.plays(Role.CANDIDATE)
     member.step(Saved(2, "n1"))
     member.step(
         VoteResponse(2, "n2", "n1", True, False),
@@ -150,7 +156,7 @@ def test_answers_of_other_polls_are_not_counted() -> None:
         VoteResponse(3, "n4", "n1", True, True),
         VoteResponse(1, "n4", "n1", True, False),
     )
-    assert member.raft.role is Role.CANDIDATE
+    assert member.plays(Role.CANDIDATE)
     assert member.step(VoteResponse(2, "n5", "n1", True, False)).elected
 
 
@@ -159,10 +165,61 @@ def test_the_own_vote_counts_only_when_saved() -> None:
     member = Member(membership=Membership(("n1",)))
     ready = member.step()
     assert ready.hard_state == HardState(2, "n1")
-    assert member.raft.role is Role.CANDIDATE
+    assert member.plays(Role.CANDIDATE)
     assert not member.step(Saved(1, "n1")).elected
     assert not member.step(Saved(2, None)).elected
     assert member.step(Saved(2, "n1")).elected
+
+
+def windows(ready: Ready, peer: str) -> list[AppendRequest]:
+    """The requests with entries for ``peer``."""
+    return [
+        message
+        for message in ready.messages
+        if isinstance(message, AppendRequest)
+        and message.to == peer
+        and message.last_index > message.prev_index
+    ]
+
+
+def test_only_so_many_windows_are_under_way() -> None:
+    """Nothing is sent before the probe is answered, then eight windows, then one per answer."""
+    member = Member(max_append_bytes=1)
+    member.lead()
+    for _ in range(12):
+        member.propose(1)
+        assert not windows(member.step(), "n2")
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 0, 1))
+    assert [window.last_index for window in windows(ready, "n2")] == [2, 3, 4, 5, 6, 7, 8]
+    assert not windows(ready, "n3")
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 3, 1))
+    assert [window.last_index for window in windows(ready, "n2")] == [9, 10, 11]
+
+
+def test_only_so_many_bytes_are_under_way() -> None:
+    """A window may cross the limit of bytes, no further one leaves until there is room again."""
+    member = Member(max_append_bytes=1, max_inflight_bytes=3)
+    member.lead()
+    for _ in range(5):
+        member.propose(1)  # images of one byte
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 0, 1))
+    assert [window.last_index for window in windows(ready, "n2")] == [2, 3]
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 2, 1))
+    assert [window.last_index for window in windows(ready, "n2")] == [4, 5]
+
+
+def test_a_window_holds_as_much_as_allowed() -> None:
+    """What gathered while the windows were full leaves in one request."""
+    member = Member(max_inflight=1)
+    member.lead()
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 1, 1))
+    member.propose(1)
+    assert [window.last_index for window in windows(member.step(), "n2")] == [2]
+    for _ in range(5):
+        member.propose(3)
+        assert not windows(member.step(), "n2")
+    ready = member.step(AppendResponse(2, "n2", "n1", True, 2, 1))
+    assert [(w.prev_index, w.last_index) for w in windows(ready, "n2")] == [(2, 17)]
 
 
 def test_facts_come_before_news() -> None:

@@ -18,6 +18,7 @@ class Model:
 
     @property
     def last(self) -> int:
+        """The last index."""
         return max(self.terms)
 
     def last_at_most(self, index: int, term: int) -> int | None:

@@ -69,7 +69,7 @@ def test_peers_are_the_others_in_a_fixed_order() -> None:
     ],
 )
 def test_contradicting_options_are_refused(wrong: dict[str, float]) -> None:
-    """A heartbeat must fit three times into the election timeout (H35), and all must be positive."""
+    """A heartbeat fits three times into the election timeout (H35), and all are positive."""
     with pytest.raises(ConfigurationError):
         RaftOptions(**wrong)  # type: ignore[arg-type]
 

@@ -152,5 +152,6 @@ class ToyDisk:
         log = ToyLog(*self.base, self.batches)
         index, term = self.snapshot
         if log.base_index < index and not log.trail().holds(index, term):
+            self.base, self.batches = self.snapshot, []
             log.reset(index, term)
         return log

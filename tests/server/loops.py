@@ -16,6 +16,7 @@ from copycat.connection import FrameProtocol
 from copycat.types import Address
 
 _PORTS = itertools.cycle(range(10_000 + os.getpid() * 97 % 10_000, 30_000))
+_AT_END: list[Callable[[], None]] = []
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -29,13 +30,23 @@ def run(main: Coroutine[Any, Any, None], loop: str = "uvloop", timeout: float = 
     async def guarded() -> None:
         running = asyncio.get_running_loop()
         running.set_exception_handler(lambda _, context: swallowed.append(context))
-        async with asyncio.timeout(timeout):
-            await main
-        await asyncio.sleep(0.01)
+        _AT_END.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await main
+        finally:
+            for close in _AT_END:
+                close()
+            await asyncio.sleep(0.01)
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(guarded())
     assert not swallowed, swallowed
+
+
+def at_end(close: Callable[[], None]) -> None:
+    """Have `run` call this before it closes its loop, however the test ends."""
+    _AT_END.append(close)
 
 
 async def until(holds: Callable[[], object], timeout: float = 5.0) -> None:

@@ -25,7 +25,7 @@ from copycat.server.identity import Identity, load_identity
 from copycat.server.memory_disk import MemoryDisk, MemoryFile
 from copycat.types import Address
 
-from .loops import LOOPS, free_port, local, run, until
+from .loops import LOOPS, at_end, free_port, local, run, until
 
 NAMES = ("n1", "n2", "n3")
 
@@ -111,6 +111,7 @@ class Founder:
             network = RealNetwork()
             self.bootstrap = Bootstrap(identity, self._members, self.disk, network, self._random)
             self.gateway = Gateway(self.name, network, self.bootstrap.on_ask)
+            at_end(self.gateway.close)
             await self.gateway.listen(self._members[self.name])
             return await self.bootstrap.run()
         except BaseException:
@@ -236,14 +237,13 @@ async def crash_and_lose(victim: str, at: int, after: bool) -> str:
         check_one_cluster(await asyncio.gather(*tasks.values()))
         return "no crash"
     wiped = asyncio.create_task(Founder(victim, where, MemoryDisk(), seed=1).found())
-    try:
-        identity = await wiped
-    except MembershipError as problem:
-        assert f"another incarnation of {victim}" in str(problem)
+    (outcome,) = await asyncio.gather(wiped, return_exceptions=True)
+    if isinstance(outcome, MembershipError):
+        assert f"another incarnation of {victim}" in str(outcome)
         survivors = await asyncio.gather(*(tasks[name] for name in others))
         assert survivors[0].cluster == survivors[1].cluster
         return "refused"
-    check_one_cluster([identity, *(await asyncio.gather(*(tasks[name] for name in others)))])
+    check_one_cluster([wiped.result(), *(await asyncio.gather(*(tasks[name] for name in others)))])
     return "founded"
 
 

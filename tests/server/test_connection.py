@@ -113,7 +113,7 @@ def test_gathered_frames_leave_in_order_with_direct_ones() -> None:
 def test_strangers_are_turned_away(
     garbage: bytes, answer: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HTTP, TLS, noise and other versions are closed with one line; HTTP hears where it is (H81)."""
+    """HTTP, TLS, noise, other versions: closed with one line; HTTP hears where it is (H81)."""
 
     async def main() -> None:
         for _ in range(3):
@@ -193,9 +193,8 @@ def test_a_slow_reader_overflows_and_then_loses_only_its_own_connection(loop: st
 
     async def main() -> None:
         drained: list[bool] = []
-        slow, reader, writer = await accept_one(
-            write_limit=8 << 20, on_drained=lambda: drained.append(slow.protocol.overflowing)
-        )
+        slow, reader, writer = await accept_one(write_limit=8 << 20)
+        slow.protocol.on_drained = lambda: drained.append(slow.protocol.overflowing)
         fine, fine_reader, other = await accept_one()
         piece = pack_frame(1, bytes(1 << 20))
         while not slow.protocol.overflowing:

@@ -1,4 +1,4 @@
-"""The Disk door: one conformance suite for the real and the memory disk, then the real one's own."""
+"""The Disk door: one suite for the real and the memory disk, then the real one's own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from copycat.errors import (
     MisuseError,
     StorageError,
 )
+from copycat.server import lanes
 from copycat.server.disk import RealDisk
 from copycat.server.lanes import LogLane, Pace
 from copycat.server.memory_disk import MemoryDisk
@@ -213,6 +214,21 @@ def test_a_memory_disk_survives_its_member() -> None:
     assert disk.open("a").pread(10, 0) == b"kept"
 
 
+def test_jobs_of_a_killed_member_do_not_touch_its_successors_files() -> None:
+    """A background job that had not begun when the disk was closed never runs."""
+    disk = MemoryDisk()
+    ran: list[str] = []
+
+    async def main() -> None:
+        disk.submit("background", lambda: ran.append("old"), lambda result, error: None)
+        disk.close()
+        disk.submit("background", lambda: ran.append("new"), lambda result, error: None)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert ran == ["new"]
+
+
 def test_a_memory_disk_can_be_full() -> None:
     """Its capacity holds for all files together, and rewriting costs nothing."""
     disk = MemoryDisk(capacity=10)
@@ -297,7 +313,9 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
         disk.close()
 
 
-def test_a_full_disk_says_so_when_a_file_is_allocated(tmp_path: Path) -> None:
+def test_a_full_disk_says_so_when_a_file_is_allocated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No room is an error of allocate, which gives back what it took (H61)."""
     target = tmp_path / "small"
     with mounted(["-t", "tmpfs", "-o", "size=1m", "tmpfs"], target):
@@ -308,10 +326,31 @@ def test_a_full_disk_says_so_when_a_file_is_allocated(tmp_path: Path) -> None:
             file.allocate(4 << 20)
         assert e.value.retryable
         assert file.size() == 0
+        with monkeypatch.context() as patch:  # a file system that promises more than it has
+            patch.setattr(os, "posix_fallocate", lambda fd, at, size: None)
+            with pytest.raises(DiskFullError):
+                file.allocate(4 << 20)
+            assert file.size() == 0
         file.allocate(256 << 10)
         with pytest.raises(DiskFullError, match="cannot write"):
             file.pwrite(bytes(2 << 20), 0)
         disk.close()
+
+
+def test_room_is_reserved_before_zeros_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where writes are allocated late, only the reservation can tell that the disk is full."""
+    disk = RealDisk(tmp_path)
+    file = disk.open("a", create=True)
+
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DiskFullError, match="cannot allocate"):
+        file.allocate(100)
+    disk.close()
 
 
 def test_a_failed_sync_stays_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,8 +468,9 @@ def test_closing_waits_for_jobs_and_drops_their_completions(tmp_path: Path) -> N
 
 
 def test_pace_leaves_inline_when_the_disk_is_slow_and_tries_again() -> None:
-    """One slow job is forgiven, two are not; rests double, and a good phase resets them."""
+    """Few slow jobs in a window are forgiven, more are not; rests double, a good phase resets."""
     pace = Pace()
+    slow, stalled = 1.1 * lanes.FAST_S, 1.1 * lanes.STALL_S
 
     def rest() -> int:
         count = 0
@@ -439,25 +479,25 @@ def test_pace_leaves_inline_when_the_disk_is_slow_and_tries_again() -> None:
             count += 1
         return count
 
-    pace.took(0.001)
-    for _ in range(15):
-        pace.took(0.0001)
-    assert pace.inline
-    pace.took(0.001)
-    pace.took(0.001)
-    assert not pace.inline
-    assert rest() == 32
-    pace.took(0.006)
-    assert rest() == 64
-    for _ in range(16):
-        pace.took(0.0001)
-    pace.took(0.006)
-    assert rest() == 32
+    for _ in range(3):  # windows with as many slow jobs as are forgiven
+        for number in range(lanes.WINDOW):
+            pace.took(slow if number < lanes.STRIKES - 1 else 0.0)
+        assert pace.inline
+    for number in range(lanes.STRIKES):
+        assert pace.inline, number
+        pace.took(slow)
+    assert rest() == lanes.REST_MIN
+    pace.took(stalled)
+    assert rest() == 2 * lanes.REST_MIN
+    for _ in range(lanes.WINDOW):
+        pace.took(0.0)
+    pace.took(stalled)
+    assert rest() == lanes.REST_MIN
     for _ in range(20):
-        pace.took(0.1)
+        pace.took(stalled)
         rest()
-    pace.took(0.1)
-    assert rest() == 1024
+    pace.took(stalled)
+    assert rest() == lanes.REST_MAX
 
 
 def test_the_log_lane_runs_small_fast_jobs_inline() -> None:

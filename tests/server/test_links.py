@@ -17,6 +17,7 @@ from copycat.connection import FrameProtocol
 from copycat.handshake import Hello, Refusal, Welcome, unpack_control
 from copycat.network import RealNetwork
 from copycat.server import gateway as gateway_module
+from copycat.server import links as links_module
 from copycat.server.effects import (
     ClientFrame,
     ClientGone,
@@ -25,12 +26,12 @@ from copycat.server.effects import (
     PeerFrame,
     PeerUp,
 )
-from copycat.server.gateway import Gateway
+from copycat.server.gateway import Gateway, Incoming
 from copycat.server.identity import Identity
 from copycat.server.links import Links
 from copycat.types import Address
 
-from .loops import LOOPS, Recorder, free_port, local, run, until
+from .loops import LOOPS, Recorder, at_end, free_port, local, run, until
 
 CLUSTER = b"c" * 16
 UUIDS = {"n1": b"1" * 16, "n2": b"2" * 16}
@@ -73,6 +74,7 @@ class Node:
 
     async def listen(self) -> None:
         """Open the port and let everybody in."""
+        at_end(self.close)
         await self.gateway.listen(self.addresses[self.name])
         self.gateway.start(self.identity, self.addresses, self.push, self.links.nudge)
 
@@ -195,6 +197,52 @@ def test_a_break_without_refusal_is_no_proof_of_death() -> None:
         second.gateway._members["n1"].protocol.abort()
         await until(lambda: len(first.pushed) == 3)
         assert first.pushed == [PeerUp("n2"), PeerDown("n2", refused=False), PeerUp("n2")]
+        first.close()
+        second.close()
+
+    run(main())
+
+
+def test_a_dying_process_may_still_take_connections() -> None:
+    """Its listener may outlive its connections by a moment: refusal is found a few dials later."""
+
+    async def main() -> None:
+        where = addresses()
+        first = await Node("n1", where).up()
+        second = Node("n2", where)
+        await second.listen()
+        await until(lambda: first.pushed)
+        taken: list[Incoming] = []
+
+        def take_and_drop(incoming: Incoming, type_: int, payload: bytes) -> None:
+            taken.append(incoming)
+            incoming.protocol.abort()
+            if len(taken) == 3:
+                second.close()
+
+        second.gateway.handshake = take_and_drop  # type: ignore[method-assign]
+        begin = time.monotonic()
+        second.gateway._members["n1"].protocol.abort()
+        await until(lambda: PeerDown("n2", refused=True) in first.pushed)
+        assert len(taken) == 3
+        assert time.monotonic() - begin < 0.045  # less than the shortest wait between two attempts
+        first.close()
+
+    run(main())
+
+
+def test_a_peer_that_comes_back_is_dialled_as_soon_as_it_dials_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long the waits between attempts have grown, hearing from the peer ends them."""
+    monkeypatch.setattr(links_module, "BACKOFF_MIN", 10.0)
+
+    async def main() -> None:
+        where = addresses()
+        first = await Node("n1", where).up()
+        await asyncio.sleep(0.05)
+        second = await Node("n2", where).up()
+        await until(lambda: PeerUp("n2") in first.pushed, 2)
         first.close()
         second.close()
 
@@ -443,7 +491,8 @@ def test_idle_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0.1)
         recorder = await client(node)
         await until(lambda: recorder.frames)
-        assert await strangers[0][0].read() == b""  # the oldest had to go
+        async with asyncio.timeout(1):
+            assert await strangers[0][0].read() == b""  # the oldest had to go
         for _, writer in strangers:
             writer.write(PREAMBLE)
             writer.close()

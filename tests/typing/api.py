@@ -1,0 +1,83 @@
+"""Never run, only type-checked: what users write must type under ``mypy --strict``, plugin-free."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+from copycat.handles import Copycat, Node
+from copycat.machine import StateMachine, command, event, query
+from copycat.resources import AsyncLong, Claim, MapEvent, Resource, stateful
+from copycat.scopes import Held
+from copycat.types import Consistency, SessionState, Versioned
+
+
+class Bank(StateMachine):
+    """A user's machine."""
+
+    moved = event(tuple[str, str, int])
+
+    @command
+    def transfer(self, src: str, dst: str, amount: int = 1) -> int:
+        self.moved.publish((src, dst, amount))
+        self.moved.publish((src, dst))  # type: ignore[arg-type]
+        self.commit.schedule(1.0, "transfer", src, dst)
+        return amount
+
+    @query(consistency=Consistency.SEQUENTIAL)
+    def of(self, who: str) -> int:
+        return len(who)
+
+    @query
+    def names(self) -> list[str]:
+        return []
+
+
+@stateful(Bank)
+class Accounts(Resource[Bank]):
+    """A client half of one's own."""
+
+    async def pay(self, who: str) -> int:
+        """Pay one."""
+        return int(await self.submit("transfer", "house", who))
+
+
+async def machines(cc: Copycat) -> None:
+    """Handles of machines have the parameters and results of their bodies."""
+    bank = cc.machine("/bank", Bank)
+    assert_type(await bank.transfer("ann", "bob", 5), int)
+    assert_type(await bank.transfer("ann", dst="bob"), int)
+    assert_type(await bank.of("ann"), int)
+    assert_type(await bank.names(), list[str])
+    await bank.transfer("ann", 5)  # type: ignore[arg-type]
+    await bank.transfer("ann")  # type: ignore[call-arg]
+    _: int = bank.of("ann")  # type: ignore[assignment]  # forgot await
+    async for src, dst, amount in bank.moved:
+        assert_type(src, str)
+        assert_type(dst, str)
+        assert_type(amount, int)
+    assert_type(cc.get("/x", Accounts), Accounts)
+    assert_type(await cc.get("/x", Accounts).pay("bob"), int)
+
+
+async def resources(cc: Copycat) -> None:
+    """Built-in resources are typed as well."""
+    m = cc.map("/m")
+    assert_type(await m.get_versioned("k"), Versioned[Any] | None)
+    async for change in m.watch(prefix="a"):
+        assert_type(change, MapEvent[Any, Any])
+    n = cc.long("/n").at(timeout=1.0)
+    assert_type(n, AsyncLong)
+    assert_type(await n.increment(), int)
+    async with cc.lock("/l") as held:
+        assert_type(held, Held)
+        assert_type(held.token, int)
+    assert_type(await cc.lock("/l").holder(), Claim | None)
+
+    async def lead(term: Held) -> str:
+        return str(term.token)
+
+    assert_type(await cc.election("/e").run(lead), str)
+    async for state in cc.session.watch():
+        assert_type(state, SessionState)
+    assert_type(await cc.create("/p"), Node)
+    assert_type(await cc.create("/p", AsyncLong), AsyncLong)
