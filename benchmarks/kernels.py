@@ -75,7 +75,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    parser.add_argument("--rounds", type=int, default=15, help="rounds per kernel and mode (15)")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds per kernel and mode (25)")
     options = parser.parse_args()
     print(f"Python {platform.python_version()}, {platform.machine()}, modes: {', '.join(modes())}")
     if "compiled" not in modes():

@@ -211,15 +211,16 @@ def _cannot_listen(address: Address, problem: OSError) -> ConfigurationError:
 def _who_listens(port: int) -> str:
     """The process that listens on ``port``, as far as /proc lets us see."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for process in Path("/proc").glob("[0-9]*") if wanted else ():
+    pids = [name for name in os.listdir("/proc") if name.isdigit()] if wanted else []
+    for pid in pids:
         with contextlib.suppress(OSError):  # other users' processes, and those that just ended
-            for descriptor in (process / "fd").iterdir():
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
-                    if os.readlink(descriptor) in wanted:
-                        if process.name == str(os.getpid()):
-                            return f"this very process (pid {process.name})"
-                        command = (process / "comm").read_text().strip()
-                        return f"pid {process.name} ({command})"
+                    if os.readlink(f"/proc/{pid}/fd/{descriptor}") in wanted:
+                        if pid == str(os.getpid()):
+                            return f"this very process (pid {pid})"
+                        command = Path(f"/proc/{pid}/comm").read_text().strip()
+                        return f"pid {pid} ({command})"
     return "another process"
 
 

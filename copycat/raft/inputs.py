@@ -59,6 +59,14 @@ class PeerRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Campaign:
+    """The cluster was just founded and a majority is connected: nobody need wait for a timeout.
+
+    Only heard before the first term; it asks by a pre-vote like any other candidate.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Compacted:
     """The log begins after ``index`` now; a durable snapshot stands for what was before."""
 
@@ -74,4 +82,6 @@ class Installed:
     term: int
 
 
-Input = Receive | Durable | Saved | Read | PeerLost | PeerRefused | Compacted | Installed
+Input = (
+    Receive | Durable | Saved | Read | PeerLost | PeerRefused | Campaign | Compacted | Installed
+)

@@ -13,6 +13,7 @@ from ..ports import Random
 from .election import NEVER, Election
 from .following import Following
 from .inputs import (
+    Campaign,
     Compacted,
     Durable,
     Input,
@@ -238,6 +239,8 @@ class Raft:
             self._replication.peer_lost(news.name)
             if isinstance(news, PeerRefused) and news.name == me.leader:
                 self._election.leader_refused()
+        elif isinstance(news, Campaign) and me.term == 0 and me.role is Role.FOLLOWER:
+            self._election.deadline = me.now
 
     def _receive(self, message: Message) -> None:
         """The rule of terms: a later one is entered, an earlier one is told so (thesis 3.3)."""

@@ -35,8 +35,9 @@ class Pace:
     """Whether the next small job should run inline, judged by the last ones that did.
 
     Jobs in the thread cannot be timed fairly (they wait for the interpreter lock while the loop
-    works), so after a rest of some jobs an inline phase is simply tried again. Some slow jobs within
-    a short window, or a single very slow one, end a phase; every failed trial doubles the rest.
+    works), so after a rest of some jobs an inline phase is simply tried again. Some slow jobs
+    within a short window, or a single very slow one, end a phase; every failed trial doubles the
+    rest.
     """
 
     def __init__(self) -> None:

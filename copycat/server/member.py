@@ -21,6 +21,7 @@ from ..errors import CopycatError
 from ..ports import Random
 from ..raft import Membership, Raft, RaftOptions, Role, Trail
 from ..raft.inputs import (
+    Campaign,
     Compacted,
     Durable,
     Input,
@@ -175,8 +176,17 @@ class Member:
             if input_.refused:
                 self._inputs.append(PeerRefused(input_.peer))
         elif isinstance(input_, PeerUp):
-            self._peers_up.add(input_.peer)
+            self._peer_up(input_.peer)
         return True
+
+    def _peer_up(self, peer: str) -> None:
+        self._peers_up.add(peer)
+        voters = self._raft.membership.voters
+        if self._raft.term == 0 and self.name == voters[0]:
+            # Freshly founded: the first of the list need not wait for a timeout to ask.
+            connected = sum(voter in self._peers_up for voter in voters)
+            if connected + 1 > len(voters) // 2:
+                self._inputs.append(Campaign())
 
     # -- Raft ----------------------------------------------------------------------------------
 

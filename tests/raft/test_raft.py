@@ -7,7 +7,16 @@ import pytest
 from copycat.errors import InvariantViolated
 from copycat.ports import Random
 from copycat.raft import HardState, Membership, Raft, RaftOptions, Ready, Role, Trail
-from copycat.raft.inputs import Compacted, Durable, Input, Installed, Read, Receive, Saved
+from copycat.raft.inputs import (
+    Campaign,
+    Compacted,
+    Durable,
+    Input,
+    Installed,
+    Read,
+    Receive,
+    Saved,
+)
 from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -350,3 +359,16 @@ def test_the_same_inputs_give_the_same_steps() -> None:
         return [*steps, member.step()]
 
     assert history() == history()
+
+
+def test_a_freshly_founded_cluster_need_not_wait_for_a_timeout() -> None:
+    """Before the first term a member told to campaign asks at once, by a pre-vote; later never."""
+    fresh = Member(term=0)
+    asked = fresh.step(Campaign()).messages
+    assert [(m.to, m.pre) for m in asked if isinstance(m, VoteRequest)] == [
+        ("n2", True),
+        ("n3", True),
+    ]
+    assert fresh.raft.term == 0
+    grown = Member(term=1)
+    assert grown.step(Campaign()).messages == []

@@ -299,7 +299,7 @@ def mounted(arguments: list[str], target: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", str(target)], check=True)
+        subprocess.run(["umount", "--lazy", str(target)], check=True)
 
 
 def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
