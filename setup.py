@@ -16,6 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = ("calls", "kernel")  # named one by one: a pattern would also compile their pure twins
+HEADERS = ("crc32.h", "frames.pxd", "little_endian.h", "memory.pxd")
 
 MODE = os.environ.get("COPYCAT_BUILD", "auto")
 if MODE not in ("auto", "require", "skip"):
@@ -99,7 +100,7 @@ setup(
             f"copycat._core.{name}",
             [f"copycat/_core/{name}.pyx"],
             include_dirs=["copycat/_core"],
-            depends=["copycat/_core/crc32.h", "copycat/_core/little_endian.h"],
+            depends=[f"copycat/_core/{header}" for header in HEADERS],
             optional=MODE == "auto",
         )
         for name in KERNELS

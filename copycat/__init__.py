@@ -47,9 +47,13 @@ from .node import open as open
 from .resources import AsyncLock as AsyncLock
 from .resources import AsyncLong as AsyncLong
 from .resources import AsyncMap as AsyncMap
+from .resources import Claim as Claim
+from .resources import ElectionEvent as ElectionEvent
 from .resources import LeaderElection as LeaderElection
+from .resources import MapEvent as MapEvent
 from .resources import Resource as Resource
 from .resources import stateful as stateful
+from .scopes import Held as Held
 from .serializer import Serializer as Serializer
 from .serializer import Writable as Writable
 from .serializer import serializable as serializable
@@ -70,6 +74,7 @@ __all__ = [
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "Claim",
     "CommandFailed",
     "Commit",
     "ConfigurationError",
@@ -83,11 +88,14 @@ __all__ = [
     "DataDirectoryInUse",
     "DeadlineError",
     "DiskFullError",
+    "ElectionEvent",
     "EventType",
     "ForkedError",
+    "Held",
     "LeaderElection",
     "LeadershipLost",
     "LockLost",
+    "MapEvent",
     "MemberType",
     "MembershipError",
     "MisuseError",

@@ -19,8 +19,15 @@ from typing import Any, NoReturn
 from . import handles
 from ._core import COMPILED
 from .config import ServerOptions, server_options
-from .errors import ConfigurationError, MisuseError, UnavailableError
+from .errors import (
+    ConfigurationError,
+    MisuseError,
+    SecurityError,
+    UnavailableError,
+    WrongClusterError,
+)
 from .handles import Copycat, CopycatClient
+from .handshake import Refusal
 from .machine import StateMachine, type_name_of
 from .network import RealNetwork
 from .ports import Clock, Disk, Network, Random
@@ -76,6 +83,7 @@ class RunningMember:
         self._links: Links | None = None
         self._pump: Pump | None = None
         self._store: Store | None = None
+        self._refusals: set[str] = set()
         self.member: Member | None = None
         self.identity: Identity | None = None
         self.address: Address | None = None
@@ -112,7 +120,8 @@ class RunningMember:
         )
         listen = options.listen or Address("127.0.0.1", 0)
         self.address = await self._gateway.listen(listen)
-        members.setdefault(self.name, self.address)
+        if self.name not in members or members[self.name].port == 0:
+            members[self.name] = self.address
         self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
         self.identity = identity = await self._bootstrap.run()
         self._run(identity, members)
@@ -143,7 +152,9 @@ class RunningMember:
             now=doors.clock.now(),
             wall_us=int(doors.clock.wall() * 1e6),
         )
-        self._links = links = Links(identity, members, doors.network, doors.random)
+        self._links = links = Links(
+            identity, members, doors.network, doors.random, on_refusal=self._refused
+        )
         gateway = self._required(self._gateway)
         self._pump = pump = Pump(
             self.member, doors.disk, doors.clock, links, gateway, loop, name=self.name
@@ -181,6 +192,23 @@ class RunningMember:
     def _asked(self, connection: Any, payload: bytes) -> None:
         if self._bootstrap is not None:
             self._bootstrap.on_ask(connection, payload)
+
+    def _refused(self, peer: str, refusal: Refusal) -> None:
+        """A peer does not want us: if we are not of its cluster, going on would be pointless."""
+        if self.member is None or self._pump is None:
+            return
+        if refusal.code in (WrongClusterError.code, SecurityError.code):
+            self._refusals.add(peer)
+        others = len(self.options.members) - 1
+        # One peer that refuses us may itself be the stranger; we are, if most of them do.
+        if not self.member.status()["peers_up"] and 2 * len(self._refusals) > others:
+            self._pump.fail(
+                WrongClusterError(
+                    f"{peer} refuses {self.name}: {refusal.message}. Nothing was changed",
+                    hint="give this member the data directory it was founded with, or the members "
+                    "of its own cluster",
+                )
+            )
 
     def _saved(self, state: HardState) -> None:
         self._required(self.member).hard_state_saved(state)

@@ -2,7 +2,7 @@
 
 Everything that ticks, travels, persists or is left to chance passes through one of them, so that
 the simulator can run the production code on doors of its own. The real ones live in
-``server/clock.py``, ``server/transport.py`` and ``server/disk.py``; `node` chooses them.
+``server/clock.py``, ``network.py`` and ``server/disk.py``; `node` chooses them.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 /* CRC-32 with zlib's polynomial: carry-less multiplication where the processor has it, else eight
-   tables. Include it in one module only and call crc32_prepare() first: the tables are that module's
-   own.
+   tables. Include it in one module only and call crc32_prepare() first: the tables are that
+   module's own.
 
-   How folding works. A register of 128 bits stands for a polynomial whose remainder is wanted. Moving
-   it D bits ahead multiplies it by x^D; modulo P that is (high half) * (x^(D+64) mod P) + (low half) *
-   (x^D mod P), which fits into 128 bits again and is added to the data that lies there. In zlib's
-   order the lowest bit is the highest power; a product then comes out one place short, and a factor
-   of at most 32 bits stands 32 places further on, so the constants are the mirrored x^(D+32) and
-   x^(D-32), shifted left by one. What is left in the end is 16 bytes with the same remainder as
-   everything before: the tables finish them. */
+   How folding works. A register of 128 bits stands for a polynomial whose remainder is wanted.
+   Moving it D bits ahead multiplies it by x^D; modulo P that is (high half) * (x^(D+64) mod P) +
+   (low half) * (x^D mod P), which fits into 128 bits again and is added to the data that lies
+   there. In zlib's order the lowest bit is the highest power; a product then comes out one place
+   short, and a factor of at most 32 bits stands 32 places further on, so the constants are the
+   mirrored x^(D+32) and x^(D-32), shifted left by one. What is left in the end is 16 bytes with
+   the same remainder as everything before: the tables finish them. */
 
 #ifndef COPYCAT_CRC32_H
 #define COPYCAT_CRC32_H

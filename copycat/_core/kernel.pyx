@@ -1,34 +1,36 @@
 """The compiled body of ``kernel.py``, which is its specification.
 
-Memory is reached through plain pointers, so each function checks every offset and length itself, in
-64 bits, before it reads there. Whatever is not plain (an int subclass's tricks, a number too large)
-goes through the same `struct` that the pure body uses and ends in the same error. Long checksums and
-scans run without the GIL. Crc32.h has the checksum.
+Memory is reached through plain pointers, so each function checks every offset and length itself,
+in 64 bits, before it reads there. Whatever is not plain (a number too large, another container)
+goes the way of the pure body and ends in the same error. Long checksums and scans run without the
+GIL. The walks over frames are in ``frames.pxd``, the checksum is in ``crc32.h``.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
-from cpython.exc cimport PyErr_Clear, PyErr_Occurred
 from cpython.list cimport PyList_CheckExact, PyList_GET_SIZE, PyList_New
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_CheckExact, PyTuple_GET_SIZE, PyTuple_New
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
+
+from .frames cimport (
+    ALIGNMENT, BATCH_SIZE, BATCH_WORD, FRAME_SIZE, FRAME_WORD, LONGEST_IMAGE,
+    Batch, Chain, Frame, Pairs, claimed_batch, crc32_update, seek, walk,
+)
+from .memory cimport View, let_go, load32, load64, plain, store32, store64, view_of
 
 from operator import index as as_index
 
+from . import layout
 from .layout import (
-    BATCH_HEADER, COMMAND_HEADER, FRAME_HEADER, FRAME_MAGIC, BATCH_MAGIC, MAX_BATCH_BYTES,
-    RESULT_HEADER, RUN_HEADER, FormatError,
+    BATCH_HEADER, COMMAND_HEADER, FRAME_HEADER, RESULT_HEADER, RUN_HEADER, FormatError,
 )
 
 cdef extern from "Python.h":
-    bint PyLong_Check(object)
-    unsigned long long PyLong_AsUnsignedLongLong(object) noexcept
     unsigned long PyLong_AsUnsignedLongMask(object) except? 0xFFFFFFFF
     object PyLong_FromUnsignedLongLong(unsigned long long)
     PyObject* PyList_GET_ITEM(object, Py_ssize_t)
@@ -36,75 +38,34 @@ cdef extern from "Python.h":
     void PyList_SET_ITEM(object, Py_ssize_t, object)
     void PyTuple_SET_ITEM(object, Py_ssize_t, object)
 
-cdef extern from "little_endian.h" nogil:
-    uint32_t load32(const uint8_t*)
-    uint64_t load64(const uint8_t*)
-    void store32(uint8_t*, uint32_t)
-    void store64(uint8_t*, uint64_t)
-
 cdef extern from "crc32.h" nogil:
     void crc32_prepare()
-    uint32_t crc32_update(uint32_t, const uint8_t*, size_t)
     uint32_t crc32_portable(uint32_t, const uint8_t*, size_t)
 
-crc32_prepare()
-
-Buffer = bytes | bytearray | memoryview
-COMPILED = True
-
 cdef enum:
-    BATCH_SIZE = 48
     RUN_SIZE = 40
     COMMAND_SIZE = 16
     RESULT_SIZE = 4
-    FRAME_SIZE = 40
-    ALIGNMENT = 8
     LONG = 1 << 16  # bytes from which on it pays to let other threads run meanwhile
 
 cdef uint64_t MAX_U32 = 0xFFFFFFFF
 cdef uint64_t MAX_U64 = 0xFFFFFFFFFFFFFFFF
-cdef int64_t LONGEST_IMAGE = MAX_BATCH_BYTES
-cdef uint32_t BATCH_WORD = int.from_bytes(BATCH_MAGIC, "little")
-cdef uint32_t FRAME_WORD = int.from_bytes(FRAME_MAGIC, "little")
+
+Buffer = bytes | bytearray | memoryview
+COMPILED = True
+
+crc32_prepare()
+
+if (BATCH_SIZE, RUN_SIZE, COMMAND_SIZE, RESULT_SIZE, FRAME_SIZE, ALIGNMENT, LONGEST_IMAGE) != (
+    BATCH_HEADER.size, RUN_HEADER.size, COMMAND_HEADER.size, RESULT_HEADER.size, FRAME_HEADER.size,
+    layout.FRAME_ALIGNMENT, layout.MAX_BATCH_BYTES,
+) or (BATCH_WORD.to_bytes(4, "little"), FRAME_WORD.to_bytes(4, "little")) != (
+    layout.BATCH_MAGIC, layout.FRAME_MAGIC
+):
+    raise ImportError("kernel.pyx was compiled for another layout.py: build it again")
 
 
-# -- memory and numbers ------------------------------------------------------------------------
-
-cdef struct View:
-    Py_buffer buffer
-    bint held
-    const uint8_t* data
-    int64_t size
-
-
-cdef inline int view_of(object source, View* view) except -1:
-    if PyBytes_CheckExact(source):
-        view.held = False
-        view.data = <const uint8_t*>PyBytes_AS_STRING(source)
-        view.size = PyBytes_GET_SIZE(source)
-    else:
-        PyObject_GetBuffer(source, &view.buffer, PyBUF_SIMPLE)
-        view.held = True
-        view.data = <const uint8_t*>view.buffer.buf
-        view.size = view.buffer.len
-    return 0
-
-
-cdef inline void let_go(View* view) noexcept:
-    if view.held:
-        PyBuffer_Release(&view.buffer)
-
-
-cdef inline bint plain(PyObject* value, uint64_t limit, uint64_t* number) noexcept:
-    """Whether ``value`` is an int from 0 to ``limit``; runs no Python code to find out."""
-    if not PyLong_Check(<object>value):
-        return False
-    number[0] = PyLong_AsUnsignedLongLong(<object>value)
-    if number[0] == MAX_U64 and PyErr_Occurred() is not NULL:
-        PyErr_Clear()
-        return False
-    return number[0] <= limit
-
+# -- checksums ---------------------------------------------------------------------------------
 
 cdef inline uint32_t checksum(uint32_t crc, const uint8_t* data, size_t size):
     if size < LONG:
@@ -192,7 +153,9 @@ def encode_run(kind, session, first_sequence, acknowledged, commands):
         if size <= MAX_U32 and <uint64_t>count <= MAX_U32:
             run = PyBytes_FromStringAndSize(NULL, RUN_SIZE + <Py_ssize_t>size)
             at = <uint8_t*>PyBytes_AS_STRING(run)
-            put_run_header(at, <uint8_t>kind_, <uint32_t>count, session_, first, seen, <uint32_t>size)
+            put_run_header(
+                at, <uint8_t>kind_, <uint32_t>count, session_, first, seen, <uint32_t>size
+            )
             at += RUN_SIZE
             for position in range(count):
                 command = PyList_GET_ITEM(commands, position)
@@ -324,7 +287,7 @@ def seal_batch(runs, base_index, term, time_us):
         or not plain(<PyObject*>time_us, MAX_U64, &time)
     ):
         BATCH_HEADER.pack(
-            BATCH_MAGIC, 0, length, 0, base_index, term, time_us, count, len(parts)
+            layout.BATCH_MAGIC, 0, length, 0, base_index, term, time_us, count, len(parts)
         )  # raises, unless a number was only dressed up
         return seal_batch(parts, as_index(base_index), as_index(term), as_index(time_us))
     sealed = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
@@ -344,33 +307,6 @@ def seal_batch(runs, base_index, term, time_us):
         at += size
     store32(image + 4, checksum(0, image + 8, length - 8))
     return sealed
-
-
-cdef struct Batch:
-    int64_t length
-    uint64_t base
-    uint64_t term
-    uint64_t time_us
-    uint32_t crc
-    uint32_t count
-
-
-cdef bint claimed_batch(const uint8_t* data, int64_t at, int64_t end, Batch* batch) noexcept nogil:
-    """The header at ``at``, if it can be one whose image ends within ``end``."""
-    cdef const uint8_t* head = data + at
-    if at > end - BATCH_SIZE or load32(head) != BATCH_WORD or load32(head + 12):
-        return False
-    batch.crc = load32(head + 4)
-    batch.length = load32(head + 8)
-    batch.base = load64(head + 16)
-    batch.term = load64(head + 24)
-    batch.time_us = load64(head + 32)
-    batch.count = load32(head + 40)
-    return (
-        batch.count != 0
-        and BATCH_SIZE <= batch.length <= LONGEST_IMAGE
-        and batch.length <= end - at
-    )
 
 
 def scan_batches(buffer, Py_ssize_t offset, Py_ssize_t end):
@@ -418,9 +354,10 @@ def batch_runs(image):
                 raise FormatError("an image ends inside a header")
             head = view.data + at
             at += RUN_SIZE
-            runs.append(
-                (head[0], load64(head + 8), load64(head + 16), load64(head + 24), load32(head + 4), at)
-            )
+            runs.append((
+                head[0], load64(head + 8), load64(head + 16), load64(head + 24),
+                load32(head + 4), at,
+            ))
             count -= load32(head + 4)
             at += load32(head + 32)
             runs_left -= 1
@@ -574,7 +511,7 @@ def frame_image(image, generation, offset, durable_index, previous_crc):
             or not plain(<PyObject*>previous_crc, MAX_U32, &previous)
         ):
             FRAME_HEADER.pack(
-                FRAME_MAGIC, 0, generation, offset, durable_index, previous_crc, size
+                layout.FRAME_MAGIC, 0, generation, offset, durable_index, previous_crc, size
             )  # raises, unless a number was only dressed up
             return frame_image(
                 image, as_index(generation), as_index(offset), as_index(durable_index),
@@ -600,99 +537,9 @@ def frame_image(image, generation, offset, durable_index, previous_crc):
         let_go(&view)
 
 
-cdef struct Frame:
-    uint64_t generation
-    uint64_t durable
-    uint32_t previous_crc
-    int64_t padded
-    Batch batch
-
-
-cdef bint whole_frame(const uint8_t* data, int64_t at, int64_t end, Frame* frame) noexcept nogil:
-    """Whether there is a frame at ``at`` that is valid by itself and ends within ``end``."""
-    cdef const uint8_t* head = data + at
-    cdef uint32_t crc
-    if at > end - FRAME_SIZE - BATCH_SIZE or load32(head) != FRAME_WORD:
-        return False
-    if load64(head + 16) != <uint64_t>at:
-        return False
-    crc = crc32_update(0, head + 8, FRAME_SIZE - 8)
-    if crc32_update(crc, head + FRAME_SIZE + 4, 4) != load32(head + 4):
-        return False
-    if not claimed_batch(data, at + FRAME_SIZE, end, &frame.batch):
-        return False
-    if frame.batch.length != load32(head + 36):
-        return False
-    frame.padded = (FRAME_SIZE + frame.batch.length + ALIGNMENT - 1) & -ALIGNMENT
-    if frame.padded > end - at:
-        return False
-    frame.generation = load64(head + 8)
-    frame.durable = load64(head + 24)
-    frame.previous_crc = load32(head + 32)
-    crc = crc32_update(0, head + FRAME_SIZE + 8, frame.batch.length - 8)
-    return crc == frame.batch.crc
-
-
-cdef struct Pairs:
-    uint64_t* data
-    size_t count
-    size_t room
-
-
-cdef bint push(Pairs* pairs, uint64_t first, uint64_t second) noexcept nogil:
-    cdef uint64_t* data
-    if pairs.count == pairs.room:
-        pairs.room = 2 * pairs.room + 64
-        data = <uint64_t*>realloc(pairs.data, 2 * sizeof(uint64_t) * pairs.room)
-        if data is NULL:
-            return False
-        pairs.data = data
-    pairs.data[2 * pairs.count] = first
-    pairs.data[2 * pairs.count + 1] = second
-    pairs.count += 1
-    return True
-
-
 cdef list pairs_as_list(Pairs* pairs):
     cdef size_t i
     return [(pairs.data[2 * i], pairs.data[2 * i + 1]) for i in range(pairs.count)]
-
-
-cdef struct Chain:  # where a walk over frames stands
-    int64_t offset
-    uint64_t generation
-    uint32_t previous_crc
-    uint64_t next_index
-    uint64_t time_us
-    Pairs index
-    Pairs terms
-
-
-cdef bint walk(const uint8_t* data, int64_t end, int64_t stride, Chain* chain) noexcept nogil:
-    """Go on to the first frame that does not chain; False: there is no memory."""
-    cdef Frame frame
-    cdef uint64_t last_term = 0
-    cdef int64_t noted = 0
-    while (
-        whole_frame(data, chain.offset, end, &frame)
-        and frame.generation >= chain.generation
-        and frame.previous_crc == chain.previous_crc
-        and frame.batch.base == chain.next_index
-    ):
-        chain.generation = frame.generation
-        chain.previous_crc = frame.batch.crc
-        chain.time_us = frame.batch.time_us
-        if not chain.index.count or chain.offset - noted >= stride:
-            noted = chain.offset
-            if not push(&chain.index, chain.next_index, <uint64_t>noted):
-                return False
-        if not chain.terms.count or frame.batch.term != last_term:
-            last_term = frame.batch.term
-            if not push(&chain.terms, chain.next_index, last_term):
-                return False
-        chain.next_index += frame.batch.count
-        chain.offset += frame.padded
-    return True
 
 
 def scan_frames(
@@ -738,16 +585,7 @@ def find_frame(buffer, Py_ssize_t offset, Py_ssize_t end, generation):
         if offset < 0 or end > view.size:
             raise FormatError("frames end beyond their buffer")
         with nogil:
-            at += -at & (ALIGNMENT - 1)
-            while at <= end - FRAME_SIZE:
-                if (
-                    load32(view.data + at) == FRAME_WORD
-                    and whole_frame(view.data, at, end, &frame)
-                    and frame.generation >= least
-                ):
-                    found = True
-                    break
-                at += ALIGNMENT
+            found = seek(view.data, &at, end, least, &frame)
         return (at, frame.batch.base, frame.durable) if found else None
     finally:
         let_go(&view)

@@ -93,7 +93,7 @@ class Applier:
         return [
             self.system.query(operation, arguments)
             if resource == SYSTEM_RESOURCE
-            else answer(resource, operation, arguments)
+            else answer(resource, operation, arguments, self.index, self.time_us)
             for resource, operation, arguments in decode_commands(buffer, offset, count)
         ]
 

@@ -168,10 +168,16 @@ class Executor:
         commit.index, commit.time_us, commit.session = index, time_us, session
         return self._call(function, instance, arguments)
 
-    def query(self, resource: int, operation: int, arguments: bytes) -> bytes:
-        """Run one query; its result. The state does not change, nor does the dispatch table."""
+    def query(
+        self, resource: int, operation: int, arguments: bytes, index: int = 0, time_us: int = 0
+    ) -> bytes:
+        """Run one query on the state at ``index``; its result. Nothing changes."""
         found = self._resolve(resource, operation, queries=True)
-        return found if isinstance(found, bytes) else self._call(*found, arguments)
+        if isinstance(found, bytes):
+            return found
+        commit = found[1].commit
+        commit.index, commit.time_us, commit.session = index, time_us, 0
+        return self._call(*found, arguments)
 
     def timer(
         self, resource: int, operation: str, arguments: bytes, index: int, time_us: int

@@ -73,6 +73,8 @@ class Snapshots:
         crc = crc32(body, crc32(rest))
         data = b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, body))
         temporary = f"{DIRECTORY}/{index:020d}.tmp"
+        if self._disk.exists(temporary):
+            self._disk.unlink(temporary)  # of an attempt that failed
         file = self._disk.open(temporary, create=True)
         try:
             file.pwrite(data, 0)
@@ -81,8 +83,10 @@ class Snapshots:
             file.close()
         return self._publish(temporary, index, term, len(data))
 
-    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes:
-        """A piece of a snapshot's file."""
+    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes | None:
+        """A piece of a snapshot's file; None if a newer snapshot has replaced it."""
+        if not self._disk.exists(info.name):
+            return None
         file = self._disk.open(info.name)
         try:
             return file.pread(size, offset)

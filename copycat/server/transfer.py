@@ -69,13 +69,8 @@ class Sender:
                     )
                 )
 
-        owner.start(Job("background", lambda: self._piece(info, offset), then))
-
-    def _piece(self, info: SnapshotInfo, offset: int) -> bytes | None:
-        try:
-            return self._snapshots.read(info, offset, CHUNK_BYTES)
-        except FileNotFoundError:
-            return None
+        read = self._snapshots.read
+        owner.start(Job("background", lambda: read(info, offset, CHUNK_BYTES), then))
 
 
 class Receiver:

@@ -69,6 +69,7 @@ class World:
         self.clients: dict[int, Client] = {}
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._nth = 0
+        self._last: dict[tuple[object, ...], float] = {}
         self.digests: dict[int, bytes] = {}
         for name in names:
             self.start(name)
@@ -170,11 +171,18 @@ class World:
         for connection, frames in effects.client_frames:
             client = self.clients.get(connection)
             if client is not None and client.member == node.name:
-                self.at(self._latency(), self._client_action(client, node.name, frames))
+                delay = self.in_order(node.name, connection)
+                self.at(delay, self._client_action(client, node.name, frames))
         for job in effects.jobs:
             self._start(node, job)
         assert effects.wake_at > 0
         self._schedule(node, max(0.0, effects.wake_at - self.now))
+
+    def in_order(self, *way: object) -> float:
+        """A latency that overtakes nothing on the same connection, as TCP would not."""
+        when = max(self.now + self._latency(), self._last.get(way, 0.0) + 1e-9)
+        self._last[way] = when
+        return when - self.now
 
     def _latency(self) -> float:
         return 0.0005 + self.chance.expovariate(2000)
@@ -283,7 +291,8 @@ class Client:
     def send(self, type_: Frame, payload: bytes) -> None:
         if self.member is not None:
             node = self.world.nodes[self.member]
-            self.world.push(node, ClientFrame(self.id, type_, payload), self.world._latency())
+            delay = self.world.in_order(self.id, self.member)
+            self.world.push(node, ClientFrame(self.id, type_, payload), delay)
 
     def want(self, count: int) -> None:
         """Increment ``count`` more times."""
