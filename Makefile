@@ -56,7 +56,7 @@ $(STAMP): $(SOURCES)
 	$$python -m venv --clear $(VENV)
 	echo "make: installing what Copycat needs, compiling its core (about half a minute)"
 	rm -f copycat/_core/*.so
-	$(BIN)/python -m pip install -q -e '.[dev,standard]' --config-settings editable_mode=compat
+	$(BIN)/python -m pip install -qq -e '.[dev,standard]' --config-settings editable_mode=compat
 	COPYCAT_PURE= $(BIN)/python -c "import copycat; print('make: ready,', \
 	    'compiled' if copycat.COMPILED else 'PURE PYTHON: no compiled core, everything is slower')"
 	touch $@

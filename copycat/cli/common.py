@@ -206,3 +206,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def lies_in_memory(directory: str | os.PathLike[str]) -> bool:
+    """Whether an existing ``directory`` is on a tmpfs: no fsync there means anything."""
+    from ..server.disk import RealDisk
+
+    disk = RealDisk(directory)
+    try:
+        return disk.on_tmpfs()
+    finally:
+        disk.close()

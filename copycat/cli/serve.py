@@ -1,9 +1,12 @@
-"""``copycat serve``: one member in this process, from the ready line to a clean stop."""
+"""``copycat serve``: one member in this process, from the ready line to a clean stop.
+
+It says in one line where it listens and who leads, and in one more whatever makes it slow or
+unsafe. All settings are those of `copycat.open`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import os
@@ -11,24 +14,22 @@ import signal
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from .._core import COMPILED
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, CopycatError
 from ..machine import StateMachine
-from ..node import CopycatServer
+from ..node import CopycatServer, Opening
 from ..node import open as open_member
-from .common import run, failure, UNHEALTHY, Failure
-from .places import on_tmpfs
+from .common import UNHEALTHY, Failure, failure, lies_in_memory, run
 
 PURE_WARNING = """\
 WARNING: the compiled core is missing: this member runs the slower pure Python mode.
-         With a C compiler: pip install --no-cache-dir --force-reinstall copycat-raft"""
-
+         Build it: pip install --no-cache-dir --force-reinstall --no-binary copycat-raft copycat-raft"""
 TMPFS_WARNING = """\
-WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut."""
+WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut, and fsync means nothing."""
 
 
 @click.command()
@@ -37,7 +38,8 @@ WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut."""
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: as in --members]")
 @click.option("--data", metavar="DIRECTORY", help="The member's own data directory.")
 @click.option("--members", metavar="n1=HOST:PORT,...", help="All members; the same list everywhere.")
-@click.option("--config", metavar="FILE", help="A TOML file with these and further settings.")
+@click.option("--fsync", help="'always'; 'unsafe-never' is for comparisons.  [default: always]")
+@click.option("--config", metavar="FILE", help="A TOML file with these settings, and others.")
 @click.option("--app-dir", default=".", show_default=True, help="Where MODULE is looked for.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input is closed.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what happens, not only what is wrong.")
@@ -56,41 +58,126 @@ def serve(
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        format="%(asctime)s %(levelname)s %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("copycat.node").addFilter(lambda r: "compiled core" not in r.getMessage())
+    logging.getLogger("copycat.node").addFilter(_not_said_already)
     try:
-        settings = _settings(config, given)
-        listed = [*settings.pop("machines", []), *machines]
+        settings = read_settings(config, given)
+        listed = [*settings.pop("machines", ()), *machines]
         classes = [each for text in listed for each in load_machines(text, app_dir)]
+        opening = open_member(**settings, machines=classes)
     except ConfigurationError as problem:
         raise failure(problem) from problem
     if not COMPILED:
         click.echo(PURE_WARNING, err=True)
-    return run(_serve(settings, classes, stop_on_eof))
+    return run(_serve(opening, settings, stop_on_eof))
 
 
-async def _serve(
-    settings: dict[str, Any], machines: list[type[StateMachine]], stop_on_eof: bool
-) -> int:
+def read_settings(config: str | None, given: dict[str, str | None]) -> dict[str, Any]:
+    """The settings of ``config``, a TOML file, overruled by those ``given`` on the command line.
+
+    Raises `ConfigurationError`.
+    """
+    settings: dict[str, Any] = {}
+    if config is not None:
+        try:
+            settings = tomllib.loads(Path(config).read_text(encoding="utf-8"))
+        except OSError as problem:
+            raise ConfigurationError(f"cannot read {config}: {problem.strerror}") from problem
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+            raise ConfigurationError(f"{config} is not TOML: {problem}") from problem
+    settings |= {key: value for key, value in given.items() if value is not None}
+    known = [key for key in open_member.__annotations__ if key not in ("return", "types")]
+    for key in settings:
+        if key not in known:
+            from ..config import unknown_key
+
+            raise unknown_key(key, known)
+    machines = settings.get("machines", [])
+    if not (isinstance(machines, list) and all(isinstance(each, str) for each in machines)):
+        raise ConfigurationError('machines is a list of texts: ["module:attribute"]')
+    return settings
+
+
+def load_machines(text: str, app_dir: str = ".") -> list[type[StateMachine]]:
+    """The machine, or the list of machines, behind ``module:attribute``.
+
+    Raises `ConfigurationError`.
+    """
+    module_name, colon, attribute = text.partition(":")
+    if not (colon and module_name and attribute):
+        raise ConfigurationError(
+            f"{text!r} does not name a machine", hint="write module:attribute, as in shop:Stock"
+        )
+    where = os.path.abspath(app_dir)
+    if where not in sys.path:
+        sys.path.insert(0, where)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as problem:
+        raise ConfigurationError(
+            f"{text}: no module {problem.name!r} in {where}",
+            hint="run from the directory that has it, or say --app-dir",
+        ) from problem
+    found = getattr(module, attribute, None)
+    if isinstance(found, (list, tuple)) and found:
+        return list(found)
+    if not isinstance(found, type):
+        raise ConfigurationError(f"{text}: {module_name} has no class {attribute!r}")
+    return [cast("type[StateMachine]", found)]
+
+
+async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) -> int:
     """Run the member until a signal, the end of standard input, or its own failure."""
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if stop_on_eof:
-        loop.add_reader(sys.stdin.fileno(), lambda: os.read(sys.stdin.fileno(), 4096) or stop.set())
-    opening = open_member(**settings, machines=machines)
-    life = asyncio.ensure_future(_live(opening, settings, stop))
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait((life, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if not life.done() and not opening_done(life):
-            life.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await life
-    finally:
-        stopped.cancel()
-    click.echo("stopped", err=True)
+        descriptor = sys.stdin.fileno()
+        loop.add_reader(descriptor, lambda: os.read(descriptor, 4096) or stop.set())
+    life = loop.create_task(_live(opening, settings))
+    stopping = loop.create_task(stop.wait())
+    await asyncio.wait((life, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not life.done():
+        life.cancel()
+        await asyncio.wait((life,))
+    stopping.cancel()
+    if stop_on_eof:
+        loop.remove_reader(sys.stdin.fileno())
+    if not life.cancelled():
+        life.result()
+    click.echo(f"{settings.get('name', 'n1')} stopped", err=True)
     return 0
+
+
+async def _live(opening: Opening, settings: dict[str, Any]) -> None:
+    """From recovery to the end; raises what made the member stop by itself."""
+    async with opening as member:
+        _announce(member, settings)
+        if member.failed is not None:
+            problem = await asyncio.shield(member.failed)
+            if isinstance(problem, CopycatError):
+                raise problem
+            raise Failure(
+                f"{member.name} had to stop: {problem!r}", code=UNHEALTHY
+            ) from problem
+
+
+def _announce(member: CopycatServer, settings: dict[str, Any]) -> None:
+    status = member.status()
+    data = settings.get("data")
+    click.echo(
+        f"{member.name} is ready at {member.address}: leader {status['leader']}, term "
+        f"{status['term']}, data {data or 'in memory'}, "
+        f"{'compiled' if COMPILED else 'pure Python'}, pid {os.getpid()}"
+    )
+    sys.stdout.flush()
+    if data and lies_in_memory(data):
+        click.echo(TMPFS_WARNING.format(data), err=True)
+
+
+def _not_said_already(record: logging.LogRecord) -> bool:
+    """The command line has a warning of its own about the compiled core."""
+    return "compiled core is missing" not in record.getMessage()
