@@ -1,173 +1,223 @@
-"""A client process of the demo: real work through the public interface, everything written down.
+"""A client process of the demo: counts words, increments, takes turns, stands for election.
 
-Started as ``python -m copycat.demo.worker``; it works until its standard input says so or closes,
-so it never outlives the demo. It knows nothing of kills and makes no exception for them. It judges
-nothing: the log it leaves behind is read by `evidence`.
+It writes down for itself what was acknowledged and when (`records`), and what it did under the lock
+into the protected file (`stamps`). It stops when its standard input closes, finishing what is under
+way. Nobody else looks into its memory: the judge only gets its files.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import gc
+import contextlib
 import itertools
 import json
+import os
 import sys
-from collections.abc import Coroutine, Iterator
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import copycat
-from copycat.demo.loops import run
-from copycat.demo.machines import WordCount
-from copycat.demo.records import ClientLog, StaleTokenError, stamp, words_of
 
-WORDS, COUNTER, LOCK, ELECTION, DUTY = "/demo/words", "/demo/n", "/demo/lock", "/demo/lead", "/duty"
-COUNTING_TASKS = 8
-INCREMENTING_TASKS = 2
+from .records import Records
+from .stamps import StampFile
+from .words import WordCount, words_of
+
+WORDS = "/demo/words"
+COUNTER = "/demo/counter"
+LOCK = "/demo/lock"
+ELECTION = "/demo/election"
+BOARD = "/demo/board"
+
 TURN_S = 0.002
-TERM_S = 1.0
-REPORT_S = 0.05
-RETRY_S = 0.05
-TIMEOUT_S = 20.0
-STATUS_S = 0.1
+BETWEEN_TURNS_S = 0.01
+REIGN_S = 2.0
+BEAT_S = 0.05
+REPORT_S = 0.1
+OPERATION_TIMEOUT_S = 10.0
 
-class Work:
-    """The tasks of one client process."""
 
-    def __init__(self, cc: copycat.Copycat, log: ClientLog, stamps: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What one worker is told: who it is, where things are, and its share of the text."""
+
+    name: str
+    cluster: str
+    text: str
+    records: str
+    stamps: str
+    share: int  # takes every ``shares``-th word, from this one on
+    shares: int
+    word_tasks: int = 16
+    increment_tasks: int = 4
+
+    def as_argument(self) -> str:
+        """As one argument of the command line."""
+        return json.dumps(asdict(self))
+
+
+class Worker:
+    """One client at work."""
+
+    def __init__(self, orders: Orders, cc: copycat.Copycat, records: Records) -> None:
+        self._orders = orders
         self._cc = cc
-        self._log = log
-        self._stamps = stamps
-        self._name = cc.name
-        self.stopping = asyncio.Event()
+        self._records = records
+        self._stamps = StampFile(Path(orders.stamps))
+        self._stop = asyncio.Event()
+        self._taken = itertools.count()
+        self.words_taken = 0
+        self.increments_tried = 0
 
-    async def count_words(self, lines: list[list[str]], numbers: Iterator[int]) -> None:
-        """Count one line after another; other tasks take lines from the same iterator."""
+    async def work(self) -> None:
+        """Work until standard input closes."""
+        loop = asyncio.get_running_loop()
+        loop.add_reader(sys.stdin.fileno(), self._told)
+        orders = self._orders
+        words = words_of(Path(orders.text).read_text(encoding="utf-8", errors="replace"))
+        share = words[orders.share :: orders.shares] or words
+        # Those that always wait are cancelled at the end; the others finish what they began.
+        waiting = [asyncio.create_task(job()) for job in (self._take_turns, self._lead)]
+        reporting = asyncio.create_task(self._report())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(orders.word_tasks):
+                    group.create_task(self._count(share))
+                for _ in range(orders.increment_tasks):
+                    group.create_task(self._increment())
+        finally:
+            for task in (*waiting, reporting):
+                task.cancel()
+            results = await asyncio.gather(*waiting, reporting, return_exceptions=True)
+            now = time.monotonic()
+            self._records.note("end", now, self.words_taken, self.increments_tried)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(
+                result, asyncio.CancelledError
+            ):
+                raise result
+
+    def _told(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._stop.set()
+
+    # -- what it does --------------------------------------------------------------------------
+
+    async def _count(self, words: list[str]) -> None:
+        """Count the next word, again and again; the text has no end."""
         machine = self._cc.machine(WORDS, WordCount)
-        while not self.stopping.is_set():
-            line = next(numbers)
-            while not await self._logged("count", machine.count(lines[line]), line):
-                pass
+        stop, records = self._stop, self._records
+        while not stop.is_set():
+            self.words_taken = (position := next(self._taken)) + 1
+            word = words[position % len(words)]
+            begin = time.monotonic()
+            with self._failures("word", word):
+                await machine.add(word)
+                now = time.monotonic()
+                records.done("word", now, now - begin, json.dumps(word))
 
-    async def increment(self) -> None:
-        """Increment the shared number."""
+    async def _increment(self) -> None:
+        """Increment the shared counter."""
         counter = self._cc.long(COUNTER)
-        while not self.stopping.is_set():
-            await self._logged("increment", counter.increment())
+        while not self._stop.is_set():
+            self.increments_tried += 1
+            begin = time.monotonic()
+            with self._failures("increment", ""):
+                value = await counter.increment()
+                now = time.monotonic()
+                self._records.done("increment", now, now - begin, str(value))
 
-    async def take_turns(self) -> None:
-        """Write a begin and an end under the lock."""
+    async def _take_turns(self) -> None:
+        """Take the lock, stamp the file, give it back."""
         lock = self._cc.lock(LOCK)
-        while not self.stopping.is_set():
+        name, stamps = self._orders.name, self._stamps
+        while not self._stop.is_set():
+            token = 0
             try:
                 async with lock as held:
-                    stamp(self._stamps, "begin", held.token, self._name)
-                    await asyncio.sleep(TURN_S)
-                    stamp(self._stamps, "end", held.token, self._name)
-            except StaleTokenError as problem:
-                self._log.note("stale", problem=str(problem))
-            except copycat.LockLost as problem:
-                self._log.note("lock lost", token=problem.token, error=str(problem))
+                    token = held.token
+                    if stamps.write(token, name, "begin"):
+                        await asyncio.sleep(TURN_S)  # the work that must not be disturbed
+                        self._noted("lock", "end" if stamps.write(token, name, "end") else "refused", token)
+                    else:
+                        self._noted("lock", "refused", token)
+            except copycat.LockLost:
+                self._noted("lock", "lost", token)
             except copycat.CopycatError as problem:
-                await self._trouble("lock", problem)
+                self._failed("lock", str(problem), problem)
+            await asyncio.sleep(BETWEEN_TURNS_S)
 
-    async def lead(self) -> None:
-        """Be the elected leader for a while whenever it is our turn."""
+    async def _lead(self) -> None:
+        """Stand for election; lead for a while, then let others lead."""
         election = self._cc.election(ELECTION)
-        duty = self._cc.map(DUTY)
-        while not self.stopping.is_set():
+        board: copycat.AsyncMap[str, list[Any]] = self._cc.map(BOARD)
+        while not self._stop.is_set():
             token = 0
             try:
                 async with election as term:
                     token = term.token
-                    self._log.note("term begins", token=token)
-                    until = asyncio.get_running_loop().time() + TERM_S
-                    while not self.stopping.is_set() and until > self._now():
-                        await self._logged("report", _nothing(duty.put("leader", self._name)))
-                        await asyncio.sleep(REPORT_S)
-                    self._log.note("term ends", token=token)
-            except copycat.LeadershipLost as problem:
-                self._log.note("term lost", token=token, error=str(problem))
+                    self._noted("lead", "begin", token)
+                    try:
+                        end = time.monotonic() + REIGN_S
+                        while time.monotonic() < end:
+                            await board.put("leader", [self._orders.name, token])
+                            await asyncio.sleep(BEAT_S)
+                    finally:
+                        self._noted("lead", "end", token)
+            except copycat.LeadershipLost:
+                self._noted("lead", "lost", token)
             except copycat.CopycatError as problem:
-                await self._trouble("election", problem)
+                self._failed("lead", str(problem), problem)
+            await asyncio.sleep(BETWEEN_TURNS_S)
 
-    async def tell_progress(self) -> None:
-        """Tell the parent, on standard output, how far we are."""
-        while not self.stopping.is_set():
-            sys.stdout.write(json.dumps({"acknowledged": self._log.acknowledged}) + "\n")
+    async def _report(self) -> NoReturn:
+        """Tell the conductor how far we are, and keep the records on file."""
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._records.flush()
+            sys.stdout.write(f"{self._records.acknowledged}\n")
             sys.stdout.flush()
-            await asyncio.sleep(STATUS_S)
 
-    async def obey(self) -> None:
-        """Stop when the parent says so, or is gone."""
-        reader = asyncio.StreamReader()
-        loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        await reader.readline()
-        self.stopping.set()
+    # -- what it writes down -------------------------------------------------------------------
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+    def _noted(self, what: str, event: str, token: int) -> None:
+        self._records.note(what, time.monotonic(), event, token)
 
-    async def _logged(
-        self, kind: str, operation: Coroutine[Any, Any, int], line: int = -1
-    ) -> bool:
-        """Run one operation between its intent and its outcome; False if it may be tried again."""
-        number = self._log.intent(kind, line)
+    @contextlib.contextmanager
+    def _failures(self, what: str, detail: str) -> Any:
+        """An operation that fails is written down as such; the work goes on."""
         try:
-            self._log.ack(number, await operation)
+            yield
         except copycat.CopycatError as problem:
-            self._log.failed(number, problem.applied, f"{problem.code} {problem}")
-            await asyncio.sleep(RETRY_S)
-            return problem.applied != "no"
-        return True
+            self._failed(what, detail, problem)
 
-    async def _trouble(self, what: str, problem: copycat.CopycatError) -> None:
-        self._log.note("trouble", what=what, error=f"{problem.code} {problem}")
-        await asyncio.sleep(RETRY_S)
+    def _failed(self, what: str, detail: str, problem: copycat.CopycatError) -> None:
+        self._records.note("failed", time.monotonic(), what, detail, problem.applied, str(problem))
 
 
-async def _nothing(operation: Coroutine[Any, Any, object]) -> int:
-    """The operation's result does not matter."""
-    await operation
-    return 0
-
-
-async def work(options: argparse.Namespace) -> None:
-    """Connect, do everything at once, and leave a complete log."""
-    lines = words_of(Path(options.input).read_text(encoding="utf-8", errors="replace"))
-    share = range(options.number, len(lines), options.of) or range(len(lines))
-    numbers = itertools.cycle(share)
-    name = f"w{options.number + 1}"
-    connecting = copycat.connect(
-        options.addresses, machines=[WordCount], name=name, timeout=TIMEOUT_S
-    )
-    log = ClientLog(Path(options.log))
-    async with connecting as cc:
-        gc.freeze()
-        job = Work(cc, log, Path(options.stamps))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(job.obey())
-            group.create_task(job.tell_progress())
-            group.create_task(job.take_turns())
-            group.create_task(job.lead())
-            for _ in range(COUNTING_TASKS):
-                group.create_task(job.count_words(lines, numbers))
-            for _ in range(INCREMENTING_TASKS):
-                group.create_task(job.increment())
-    log.close()
+async def work(orders: Orders) -> None:
+    """One worker, from its connection to its end."""
+    with Records(Path(orders.records)) as records:
+        async with copycat.connect(
+            orders.cluster, machines=[WordCount], name=orders.name, timeout=OPERATION_TIMEOUT_S
+        ) as cc:
+            await Worker(orders, cc, records).work()
 
 
 def main() -> None:
-    """The process's entry."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("--addresses", "--log", "--input", "--stamps"):
-        parser.add_argument(name, required=True)
-    parser.add_argument("--number", type=int, required=True)
-    parser.add_argument("--of", type=int, required=True)
-    run(work(parser.parse_args()))
+    """The process: its orders are its only argument."""
+    orders = Orders(**json.loads(sys.argv[1]))
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ModuleNotFoundError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    job: Coroutine[Any, Any, None] = work(orders)
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(job)
 
 
 if __name__ == "__main__":
