@@ -5,10 +5,10 @@ the README shows how, ARCHITECTURE.md why.
 """
 
 from ._core import COMPILED as COMPILED
+from .errors import CommandFailed as CommandFailed
 from .errors import ConfigurationError as ConfigurationError
 from .errors import ConflictError as ConflictError
 from .errors import CopycatError as CopycatError
-from .errors import CommandFailed as CommandFailed
 from .errors import CorruptLogError as CorruptLogError
 from .errors import DataDirectoryInUse as DataDirectoryInUse
 from .errors import DeadlineError as DeadlineError

@@ -23,8 +23,7 @@ HANDSHAKE_FRAME_LIMIT = 64 << 10
 CLOSE_TIMEOUT = 2.0
 """Seconds that a closing connection may take to send what is left."""
 WRITE_HIGH_WATER = 1 << 20
-WRITE_LOW_WATER = 256 << 10
-"""Bytes not yet taken by the kernel at which `FrameProtocol.overflowing` begins and ends."""
+"""Bytes not yet taken by the kernel at which `FrameProtocol.overflowing` begins; it ends at 0."""
 WRITE_LIMIT = 32 << 20
 """Bytes not yet taken by the kernel at which the connection is given up (H76)."""
 
@@ -135,6 +134,10 @@ class FrameProtocol(asyncio.BufferedProtocol):
             self.abort()
             return
         transport.write(data)
+        if not self.overflowing and transport.get_write_buffer_size() > WRITE_HIGH_WATER:
+            self.overflowing = True
+            if self.on_drained is not None:
+                self.on_drained()
 
     def send(self, data: bytes) -> None:
         """Gather whole frames of this loop turn into one write at its end."""
@@ -184,7 +187,10 @@ class FrameProtocol(asyncio.BufferedProtocol):
         if self._closing:  # given up while it was being dialled
             stream.abort()
             return
-        stream.set_write_buffer_limits(high=WRITE_HIGH_WATER, low=WRITE_LOW_WATER)
+        # At 0 uvloop writes to the socket at once, as asyncio does, instead of after all callbacks
+        # that are due: what is sent leaves before a sync blocks the loop, and the other side works
+        # while we go on (measured: 1.2 to 1.5 times the throughput at 256 in flight).
+        stream.set_write_buffer_limits(high=0)
         self._deadline = self._loop.call_later(self._handshake_timeout, self._too_slow)
         if self._on_connected is not None:
             self._on_connected()
@@ -211,16 +217,14 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._heard = True
 
     def pause_writing(self) -> None:
-        """The peer reads more slowly than we write."""
-        self.overflowing = True
-        if self.on_drained is not None:
-            self.on_drained()
+        """The kernel's buffer is full; how much waits beyond it is watched in `write`."""
 
     def resume_writing(self) -> None:
         """What waited for the peer has left."""
-        self.overflowing = False
-        if self.on_drained is not None:
-            self.on_drained()
+        if self.overflowing:
+            self.overflowing = False
+            if self.on_drained is not None:
+                self.on_drained()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""

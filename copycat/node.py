@@ -324,7 +324,7 @@ class Opening:
         """Never reached."""
 
 
-def open(  # noqa: A001 - the name of the API
+def open(  # the name of the API
     name: str | None = None,
     *,
     listen: str | Address | None = None,

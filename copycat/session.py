@@ -52,6 +52,9 @@ log = logging.getLogger("copycat.session")
 
 ARGUMENTS_MAX = 1 << 20
 QUEUED_MAX = 200_000
+FLUSH_AT = 128
+"""Operations of one loop turn that are sent without waiting for its end (measured: 64 to 128 best
+at 256 in flight; smaller frames cost the members more than the overlap gains)."""
 EVENT_BYTES_UNCONFIRMED = 512 << 10
 CLOSE_TIMEOUT = 1.0
 REORDER_PAUSE = 0.002
@@ -154,6 +157,8 @@ class Session:
             raise OverloadedError(f"{QUEUED_MAX} commands wait to be sent. Not applied.")
         call = self._call(resource, operation, arguments, timeout)
         queued.append(call)
+        if len(queued) == FLUSH_AT:
+            self._flush_early()
         return call[0]
 
     def query(
@@ -169,6 +174,8 @@ class Session:
             raise OverloadedError(f"{QUEUED_MAX} queries wait to be sent. Nothing was changed.")
         call = self._call(resource, operation, arguments, timeout)
         self._queries.add(call, consistency)
+        if self._queries.waiting == FLUSH_AT:
+            self._flush_early()
         return call[0]
 
     def admin(self, name: str, arguments: list[object]) -> asyncio.Future[Any]:
@@ -372,6 +379,12 @@ class Session:
             self._flush_due = True
             loop.call_soon(self._flush)
         return loop.create_future(), deadline, timeout, (resource, operation, arguments)
+
+    def _flush_early(self) -> None:
+        """Send before the loop's turn ends, so that the leader works while more is prepared."""
+        due, self._flush_due = self._flush_due, True
+        self._flush()
+        self._flush_due = due
 
     def _flush_soon(self) -> None:
         if not self._flush_due:

@@ -71,8 +71,8 @@ leader moves it)::
         80   16 member uuid
         96    4 crc32 of bytes [0, 96)
 
-**Cut marker**: what a truncation leaves where it cut: a frame header with the magic b"CCX1", the new
-generation, and no image. It is durable before anything behind it is zeroed or overwritten.
+**Cut marker**: what a truncation leaves where it cut: a frame header with the magic b"CCX1", the
+new generation, and no image. It is durable before anything behind it is zeroed or overwritten.
 
 A bad frame followed by nothing that chains is a torn tail. It is damage, never a tail, if a later
 frame of the same or a later generation says by its durable_index that it had been durable.

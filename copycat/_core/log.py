@@ -245,10 +245,8 @@ class Log:
     # -- segments ------------------------------------------------------------------------------
 
     def needs_segment(self) -> bool:
-        """Whether a spare should be prepared: there is none, and the last one is half full."""
-        return not self._spares and (
-            not self._segments or self._segments[-1].end > self._segments[-1].size // 2
-        )
+        """Whether a spare should be prepared: a roll must never have to wait for one."""
+        return not self._spares
 
     def take_segment_id(self) -> int:
         """An id for a new segment; ids rise and are never given twice."""
@@ -310,7 +308,9 @@ class Log:
             writes.append((segment.file, behind, bytes(max(0, old_end - behind))))
         gone = {id(file) for _, file in dropped}
         self._staged = [
-            staged for staged in self._staged if staged[0] < from_index and id(staged[1]) not in gone
+            staged
+            for staged in self._staged
+            if staged[0] < from_index and id(staged[1]) not in gone
         ]
         self._forget_from(from_index)
         self._terms.truncate(from_index)
@@ -358,7 +358,7 @@ class Log:
         return dropped
 
     def reset(self, index: int, term: int) -> list[tuple[int, File]]:
-        """Drop everything: the log begins anew behind ``index``. Returns the segments, ascending."""
+        """Drop everything: the log begins anew behind ``index``. Returns the segments in order."""
         dropped = [(segment.id, segment.file) for segment in self._segments]
         self._segments.clear()
         self._staged.clear()

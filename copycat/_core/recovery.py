@@ -29,8 +29,8 @@ from .terms import Terms
 log_ = logging.getLogger("copycat.log")
 
 _HINT = (
-    "the entries behind it may exist on the other members only: remove this member's data directory "
-    "and let it rejoin empty; a member that is alone needs its backup"
+    "the entries behind it may exist on the other members only: remove this member's data "
+    "directory and let it rejoin empty; a member that is alone needs its backup"
 )
 
 
@@ -44,6 +44,8 @@ class Repair:
 
 @dataclass(slots=True)
 class _Found:
+    """What the scan of all segments gathers."""
+
     segments: list[Segment]
     spares: list[tuple[int, File]]
     terms: Terms
@@ -63,7 +65,8 @@ def recover(
 ) -> Repair:
     """Fill the empty ``log`` from ``files``, (id, file) in ascending order of ids.
 
-    ``base_index`` is what a snapshot stands for; the log must not begin later. Raises `CorruptLogError` with file and offset, `WrongClusterError` for a foreign file, and
+    ``base_index`` is what a snapshot stands for; the log must not begin later. Raises
+    `CorruptLogError` with file and offset, `WrongClusterError` for a foreign file, and
     `StorageError` for one of a newer format.
     """
     used, spares, torn = _sort(files, cluster_id, member_uuid)

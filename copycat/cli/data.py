@@ -78,8 +78,6 @@ async def _get(addresses: list[Any], path: str, key: str, timeout: float) -> obj
         return await cc.map(path).get(key, _ABSENT)
 
 
-async def _put(
-    addresses: list[Any], path: str, key: str, value: object, timeout: float
-) -> object:
+async def _put(addresses: list[Any], path: str, key: str, value: object, timeout: float) -> object:
     async with node.connect(addresses, name="copycat put", timeout=timeout) as cc:
         return await cc.map(path).put(key, value)

@@ -37,7 +37,9 @@ WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut, and fsyn
 @click.option("--name", help="Which of the members this is.  [default: n1]")
 @click.option("--listen", metavar="HOST:PORT", help="Where to listen.  [default: as in --members]")
 @click.option("--data", metavar="DIRECTORY", help="The member's own data directory.")
-@click.option("--members", metavar="n1=HOST:PORT,...", help="All members; the same list everywhere.")
+@click.option(
+    "--members", metavar="n1=HOST:PORT,...", help="All members; the same list everywhere."
+)
 @click.option("--fsync", help="'always'; 'unsafe-never' is for comparisons.  [default: always]")
 @click.option("--config", metavar="FILE", help="A TOML file with these settings, and others.")
 @click.option("--app-dir", default=".", show_default=True, help="Where MODULE is looked for.")
@@ -160,9 +162,7 @@ async def _live(opening: Opening, settings: dict[str, Any]) -> None:
             problem = await asyncio.shield(member.failed)
             if isinstance(problem, CopycatError):
                 raise problem
-            raise Failure(
-                f"{member.name} had to stop: {problem!r}", code=UNHEALTHY
-            ) from problem
+            raise Failure(f"{member.name} had to stop: {problem!r}", code=UNHEALTHY) from problem
 
 
 def _announce(member: CopycatServer, settings: dict[str, Any]) -> None:

@@ -14,34 +14,18 @@ from pathlib import Path
 
 import copycat
 
-_IN_MEMORY = ("tmpfs", "ramfs", "devtmpfs")
-
-
-def in_memory(path: Path, mounts: str = "/proc/mounts") -> bool:
-    """Whether ``path`` lies on a file system that lives in memory; False where nobody can say."""
-    try:
-        table = Path(mounts).read_text(encoding="utf-8")
-    except OSError:
-        return False
-    best, kind = "", ""
-    whole = str(path.resolve())
-    for line in table.splitlines():
-        fields = line.split(" ")
-        point = fields[1].replace("\\040", " ")
-        inside = whole == point or whole.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind in _IN_MEMORY
-
+from ..cli.common import lies_in_memory
 
 def new_folder() -> Path:
     """A new temporary folder, on a disk if there is one to write to."""
     for parent in (tempfile.gettempdir(), "/var/tmp", str(Path.cwd())):  # noqa: S108
-        if Path(parent).is_dir() and not in_memory(Path(parent)):
-            try:
-                return Path(tempfile.mkdtemp(prefix="copycat-demo-", dir=parent))
-            except OSError:
-                continue
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="copycat-demo-", dir=parent))
+        except OSError:
+            continue
+        if not lies_in_memory(folder):
+            return folder
+        folder.rmdir()
     return Path(tempfile.mkdtemp(prefix="copycat-demo-"))
 
 

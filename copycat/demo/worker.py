@@ -94,9 +94,7 @@ class Worker:
             now = time.monotonic()
             self._records.note("end", now, self.words_taken, self.increments_tried)
         for result in results:
-            if isinstance(result, BaseException) and not isinstance(
-                result, asyncio.CancelledError
-            ):
+            if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                 raise result
 
     def _told(self) -> None:
@@ -133,22 +131,29 @@ class Worker:
     async def _take_turns(self) -> None:
         """Take the lock, stamp the file, give it back."""
         lock = self._cc.lock(LOCK)
-        name, stamps = self._orders.name, self._stamps
         while not self._stop.is_set():
             token = 0
             try:
                 async with lock as held:
                     token = held.token
-                    if stamps.write(token, name, "begin"):
-                        await asyncio.sleep(TURN_S)  # the work that must not be disturbed
-                        self._noted("lock", "end" if stamps.write(token, name, "end") else "refused", token)
-                    else:
-                        self._noted("lock", "refused", token)
+                    self._noted("lock", await self._turn(token), token)
             except copycat.LockLost:
                 self._noted("lock", "lost", token)
             except copycat.CopycatError as problem:
                 self._failed("lock", str(problem), problem)
             await asyncio.sleep(BETWEEN_TURNS_S)
+
+    async def _turn(self, token: int) -> str:
+        """What the lock protects; a body that is cancelled stamps its end as well."""
+        stamps, name = self._stamps, self._orders.name
+        if not stamps.write(token, name, "begin"):
+            return "refused"
+        ended = False
+        try:
+            await asyncio.sleep(TURN_S)  # the work that must not be disturbed
+        finally:
+            ended = stamps.write(token, name, "end")
+        return "end" if ended else "refused"
 
     async def _lead(self) -> None:
         """Stand for election; lead for a while, then let others lead."""

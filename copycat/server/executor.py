@@ -149,7 +149,13 @@ class Executor:
             del self.table[key]
 
     def command(
-        self, resource: int, operation: int, arguments: bytes, index: int, time_us: int, session: int
+        self,
+        resource: int,
+        operation: int,
+        arguments: bytes,
+        index: int,
+        time_us: int,
+        session: int,
     ) -> bytes:
         """Run the first command of its kind, and note in ``table`` how to run the next ones."""
         found = self._resolve(resource, operation, queries=False)

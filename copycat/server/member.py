@@ -118,7 +118,7 @@ class Member:
         self._term_start = 0  # index of the first entry of the term this member leads
         self._serving = False
         self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
-        self._tick_at = math.inf  # local time at which log time has to advance, if nothing else does
+        self._tick_at = math.inf  # local time at which log time has to advance at the latest
         self._backlog_bytes = 0
         self._peers_up: set[str] = set()
 

@@ -158,18 +158,13 @@ class Pump:
             self._gateway.write(connection, frames)
         for connection in effects.close:
             self._gateway.close_client(connection)
-        if effects.jobs:
-            # An inline sync blocks the loop, and uvloop hands writes to the kernel only at the end
-            # of a round of callbacks: what was just written has to leave first.
-            if effects.peer_frames or effects.client_frames:
-                self._loop.call_soon(self._start_jobs, effects.jobs)
-            else:
-                self._start_jobs(effects.jobs)
         leadership = self._member.leadership
         if leadership != self._leadership:
             self._leadership = leadership
             self._gateway.announce(*leadership)
         self._gateway.turn_done()
+        if effects.jobs:
+            self._start_jobs(effects.jobs)  # what was written has left (see `FrameProtocol`)
 
     def _start_jobs(self, jobs: list[Job]) -> None:
         for job in jobs:

@@ -15,7 +15,9 @@ from copycat._core.layout import RUN_HEADER_SIZE, FormatError, Kind
 from copycat.serializer import Serializer
 
 EDGES = [0, 1, 31, 32, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32]
-INTEGERS = [sign * (edge + d) for edge in (*EDGES, 2**63, 2**64) for d in (-1, 0, 1) for sign in (1, -1)]
+INTEGERS = [
+    sign * (edge + d) for edge in (*EDGES, 2**63, 2**64) for d in (-1, 0, 1) for sign in (1, -1)
+]
 PLAIN: list[Any] = [
     None, True, False, 0.0, -0.0, 1.5, math.inf, "", "é", "x" * 31, "x" * 32, "x" * 255, "y" * 256,
     "z" * 65536, b"", b"b" * 255, b"b" * 256, b"b" * 65536, [], {}, [1] * 15, [1] * 16,

@@ -1,4 +1,4 @@
-"""The log keeps what was durable, loses nothing else than a torn tail, and says so when it cannot."""
+"""The log keeps what was durable, loses nothing but a torn tail, and says so when it cannot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 
 from copycat._core.kernel import encode_run, seal_batch
-from copycat._core.layout import FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, Kind
+from copycat._core.layout import FRAME_HEADER_SIZE, Kind
 from copycat._core.log import Log, Truncation, Write
 from copycat._core.recovery import recover
 from copycat.errors import CorruptLogError, InvariantViolated, StorageError, WrongClusterError
@@ -130,7 +130,7 @@ def test_a_torn_tail_is_cut_at_every_length() -> None:
         file.pwrite(data[:length].ljust(len(data), b"\0"), offset)  # type: ignore[attr-defined]
         again = world.reopened()
         whole = data[:length].ljust(len(data), b"\0") == data
-        assert again.all_images() == (kept + [torn] if whole else kept)
+        assert again.all_images() == ([*kept, torn] if whole else kept)
 
 
 @pytest.mark.parametrize("damaged", [0, 3, 9])

@@ -165,7 +165,7 @@ def test_locks_pass_from_a_lost_session_to_the_next() -> None:
                 assert (await lock.holder()) is not None
                 waiting = asyncio.create_task(lock.acquire())
                 await until(lambda: True)
-                await other.session._route.close()  # the process is gone: no farewell, no keep-alive
+                await other.session._route.close()  # the process is gone: no farewell
                 async with asyncio.timeout(10):
                     mine = await waiting
                 assert mine.token > held.token

@@ -71,7 +71,8 @@ class World:
         self.apply(initialize("Tally"))
         self.apply(register(b"a" * 16))
         self.session = self.log.next_index - 1
-        self.apply(commands(self.session, 1, open_call("/t", "Tally", *"add later crash get".split())))
+        call = open_call("/t", "Tally", "add", "later", "crash", "get")
+        self.apply(commands(self.session, 1, call))
         answer = self.applier.take().answers[-1][2][0]
         assert answer[0] == Status.OK
         self.resource, (self.add, self.later, self.crash, self.get) = unpack(answer[1:])

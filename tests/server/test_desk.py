@@ -1,4 +1,4 @@
-"""The desk: admission keeps each session's commands contiguous, and nothing hostile gets through."""
+"""The desk: admission keeps each session's commands contiguous; nothing hostile gets through."""
 
 from __future__ import annotations
 

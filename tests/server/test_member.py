@@ -107,7 +107,8 @@ def test_hostile_lives(seed: int) -> None:
         if dead and action < 0.4:
             world.start(chance.choice(dead))
         elif action < 0.7 and len(alive) > 1:
-            world.crash(world.leader() if action < 0.55 and world.leader() else chance.choice(alive))
+            leader = world.leader() if action < 0.55 else None
+            world.crash(leader or chance.choice(alive))
         elif action < 0.8:
             one = chance.choice(sorted(world.nodes))
             world.cut = {(one, other) for other in world.nodes if chance.random() < 0.7}
