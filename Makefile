@@ -34,8 +34,7 @@ test: $(STAMP)
 # Kernels, then a cluster of three processes; needs two quiet cores and some minutes.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.kernels
-	$(BIN)/python -m benchmarks.cluster
-	$(BIN)/python -m benchmarks.cluster --pure
+	$(BIN)/python -m benchmarks.cluster --both
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

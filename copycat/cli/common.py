@@ -97,7 +97,7 @@ class Failure(click.ClickException):
     def __init__(self, message: str, *, hint: str = "", code: int = NEGATIVE) -> None:
         super().__init__(message)
         self.hint = hint
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # click documents setting it so
 
     def show(self, file: Any = None) -> None:
         """One line of cause, one of advice, on standard error."""

@@ -8,7 +8,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -83,7 +85,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
             )
         yield data.resolve()
         return
-    places = [tempfile.gettempdir(), "/var/tmp", "."]
+    places = [tempfile.gettempdir(), "/var/tmp", "."]  # noqa: S108 - one may be a tmpfs
     real = [place for place in places if Path(place).is_dir() and not lies_in_memory(place)]
     with tempfile.TemporaryDirectory(
         prefix="copycat-demo-", dir=(real or places)[0], ignore_cleanup_errors=True
@@ -97,7 +99,8 @@ def _text(given: Path | None, folder: Path) -> Path:
         return given.resolve()
     if README.exists():
         return README
-    description = str(importlib.metadata.metadata("copycat-raft").get_payload())
+    metadata = cast(Message, importlib.metadata.metadata("copycat-raft"))
+    description = str(metadata.get_payload())
     file = folder / "README.md"
     file.write_text(description, encoding="utf-8")
     return file
@@ -125,8 +128,8 @@ def _print(report: Report) -> None:
         click.echo(f"  {sign}  {check.name:<11} {check.text}")
     speed = report.speed
     click.echo(
-        f"       {'writes':<11} {speed['writes_per_s']:,.0f}/s with every write synced to disk by a "
-        f"majority; p50 {speed['p50_ms']:.2f} ms, p99 {speed['p99_ms']:.2f} ms, kills included"
+        f"       {'writes':<11} {speed['writes_per_s']:,.0f}/s, each synced to disk by a majority; "
+        f"p50 {speed['p50_ms']:.2f} ms, p99 {speed['p99_ms']:.2f} ms, kills included"
     )
     for problem in report.problems:
         click.echo(f"  {click.style('BAD', fg='red', bold=True)}  {problem}")

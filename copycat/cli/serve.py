@@ -26,10 +26,9 @@ from ..node import open as open_member
 from .common import UNHEALTHY, Failure, failure, lies_in_memory, run
 
 PURE_WARNING = """\
-WARNING: the compiled core is missing: this member runs the slower pure Python mode.
-         Build it: pip install --no-cache-dir --force-reinstall --no-binary copycat-raft copycat-raft"""
-TMPFS_WARNING = """\
-WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut, and fsync means nothing."""
+WARNING: the compiled core is missing: this runs the slower pure Python mode. Install it again:
+         pip install --no-cache-dir --force-reinstall --no-binary copycat-raft copycat-raft"""
+TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut."
 
 
 @click.command()
@@ -137,8 +136,7 @@ async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     if stop_on_eof:
-        descriptor = sys.stdin.fileno()
-        loop.add_reader(descriptor, lambda: os.read(descriptor, 4096) or stop.set())
+        loop.add_reader(sys.stdin.fileno(), _stop_at_the_end_of_input, stop)
     life = loop.create_task(_live(opening, settings))
     stopping = loop.create_task(stop.wait())
     await asyncio.wait((life, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -163,6 +161,11 @@ async def _live(opening: Opening, settings: dict[str, Any]) -> None:
             if isinstance(problem, CopycatError):
                 raise problem
             raise Failure(f"{member.name} had to stop: {problem!r}", code=UNHEALTHY) from problem
+
+
+def _stop_at_the_end_of_input(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        stop.set()
 
 
 def _announce(member: CopycatServer, settings: dict[str, Any]) -> None:

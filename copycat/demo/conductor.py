@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import node
 from .._core import COMPILED
 from ..cli.probe import ask_for_digest, digest_of
-from ..errors import CopycatError, UnavailableError
+from ..errors import CopycatError
 from ..handles import Copycat
 from . import judge, records
 from .judge import Check, Client, Kill
@@ -29,8 +27,8 @@ from .screen import Scene, Screen
 from .servers import Servers
 from .stamps import StampFile
 from .watch import Watch
-from .worker import COUNTER, WORDS, Orders
 from .words import WordCount, words_of
+from .worker import COUNTER, WORDS, Orders
 
 MACHINE = "copycat.demo.words:WordCount"
 

@@ -1,7 +1,7 @@
-"""The three server processes: started, killed with SIGKILL, started again, and always cleaned up.
+"""Server processes on loopback: ``copycat serve`` started, killed with SIGKILL, started again.
 
-Each is an ordinary ``copycat serve`` in a process group of its own; nothing is shared with the demo
-but an address. Processes are ended by their id only, and end by themselves when the demo is gone.
+What it starts it also ends, whatever happens: a server stops when the pipe on its standard input
+closes, be it because this process died. It serves the demo, the benchmarks and the tests.
 """
 
 from __future__ import annotations
@@ -10,183 +10,178 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
 
-from ..cli.probe import Probe, member_status
-from ..errors import CopycatError, UnavailableError
+from ..cli.probe import member_status
+from ..errors import UnavailableError
 from ..types import Address
 
-NAMES = ("n1", "n2", "n3")
-MACHINE = "copycat.demo.machines:WordCount"
-STARTED_WITHIN_S = 15.0
-POLL_S = 0.005
-PORTS = range(20_000, 32_000)
-"""Below what systems hand out to outgoing connections, so that nobody takes a dead server's port."""
+_LOG_TAIL = 2000
+_PORTS = range(15_000, 32_000)
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Servers:
-    """Three members on loopback."""
+    """The member processes of one cluster: ``async with Servers(root) as servers``.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.addresses = dict(zip(NAMES, free_addresses(len(NAMES)), strict=True))
-        self._processes: dict[str, Process] = {}
+    Entering returns when every member knows a leader.
 
-    def pid(self, name: str) -> int:
-        """The process id of a member."""
-        return self._processes[name].pid
+    Args:
+        root: a directory; data directories and logs come to lie beneath it.
+        size: members, named "n1", "n2", ...
+        machines: ``module:attribute`` of state machines.
+        options: further arguments of ``copycat serve``.
+        environment: variables on top of this process's own.
+        timeout: seconds until all have to be ready.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        size: int = 3,
+        machines: Sequence[str] = (),
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 20.0,
+    ) -> None:
+        self.root = root
+        self.addresses = {
+            f"n{number}": Address("127.0.0.1", port)
+            for number, port in enumerate(free_ports(size), start=1)
+        }
+        self._machines = machines
+        self._options = options
+        self._environment = {**os.environ, **(environment or {})}
+        self._timeout = timeout
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    @property
+    def url(self) -> str:
+        """All addresses, as ``copycat.connect`` takes them."""
+        return ",".join(map(str, self.addresses.values()))
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The running members' process ids."""
+        return {name: process.pid for name, process in self._processes.items()}
+
+    def data(self, name: str) -> Path:
+        """The data directory of a member."""
+        return self.root / name
+
+    def log(self, name: str) -> str:
+        """The end of what a member printed."""
+        with contextlib.suppress(OSError):
+            text = (self.root / f"{name}.log").read_text(errors="replace")
+            return text[-_LOG_TAIL:].strip()
+        return ""
 
     async def start(self, name: str) -> None:
-        """Start a member's process; it may not be ready yet."""
-        members = ",".join(f"{name}={address}" for name, address in self.addresses.items())
-        arguments = ["-m", "copycat", "serve", MACHINE, "--name", name, "--members", members]
-        arguments += ["--data", str(self._folder / name), "--stop-on-eof"]
-        with (self._folder / f"{name}.log").open("ab") as output:
+        """Start a member's process; see `ready`."""
+        members = ",".join(f"{each}={address}" for each, address in self.addresses.items())
+        with (self.root / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdin=PIPE, stdout=output, stderr=output,
-                start_new_session=True,
+                sys.executable, "-m", "copycat", "serve", *self._machines,
+                "--name", name, "--members", members, "--data", str(self.data(name)),
+                "--stop-on-eof", *self._options,
+                stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for the one who asked for it
             )  # fmt: skip
 
-    async def kill(self, name: str) -> None:
-        """SIGKILL: no goodbye, no flush."""
-        process = self._processes[name]
-        os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
-
-    async def stop(self) -> None:
-        """End all members in good order, and those that do not listen without."""
-        await end(list(self._processes.values()))
-
-    async def ready(self) -> tuple[str, int]:
-        """Wait until all members run and agree on a leader; returns it and its term."""
-        try:
-            async with asyncio.timeout(STARTED_WITHIN_S):
-                while True:
-                    found = await self.statuses()
-                    leaders = {(status["leader"], status["term"]) for status in found.values()}
-                    if len(found) == len(NAMES) and len(leaders) == 1:
-                        leader, term = leaders.pop()
-                        if leader is not None:
-                            return leader, term
-                    self._check_alive()
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            raise UnavailableError(
-                f"the servers were not ready within {STARTED_WITHIN_S:g} s: {self.last_words()}"
-            ) from None
-
-    async def statuses(self) -> dict[str, dict[str, Any]]:
-        """What each member that answers says about itself."""
-        asked = [member_status(address) for address in self.addresses.values()]
-        answers = zip(self.addresses, await asyncio.gather(*asked), strict=True)
-        return {n: a for n, a in answers if a is not None and "commit_index" in a}
-
-    async def leader(self) -> tuple[str, int] | None:
-        """Who leads the highest term, and that term."""
-        found = await self.statuses()
-        leading = [(s["term"], name) for name, s in found.items() if s["role"] == "leader"]
-        return (max(leading)[1], max(leading)[0]) if leading else None
-
-    async def successor(self, killed: str, term: int, timeout: float) -> tuple[str, int, float]:
-        """Wait for the leader of a higher term: its name, its term, and when it was seen.
-
-        Raises ``TimeoutError``.
-        """
-        async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
-            first: asyncio.Future[tuple[str, int, float]]
-            first = asyncio.get_running_loop().create_future()
-            others = [name for name in NAMES if name != killed]
-            watches = [group.create_task(self._watch(name, term, first)) for name in others]
-            found = await first
-            for watch in watches:
-                watch.cancel()
-        return found
-
-    async def _watch(
-        self, name: str, term: int, first: asyncio.Future[tuple[str, int, float]]
-    ) -> None:
-        while not first.done():
-            with contextlib.suppress(CopycatError):
-                async with Probe(self.addresses[name]) as member:
-                    while not first.done():
-                        status = await member.status()
-                        if status["role"] == "leader" and status["term"] > term:
-                            if not first.done():
-                                first.set_result((name, status["term"], time.monotonic()))
-                            return
-                        await asyncio.sleep(POLL_S)
-            await asyncio.sleep(POLL_S)
-
-    async def caught_up(self, name: str, timeout: float) -> float:
-        """Wait until ``name`` has applied what is committed now; returns when it was seen to.
-
-        Raises ``TimeoutError``.
-        """
-        async with asyncio.timeout(timeout):
-            goal = 0
-            while True:
-                found = await self.statuses()
-                if not goal and found:
-                    goal = max(status["commit_index"] for status in found.values())
-                if goal and name in found and found[name]["applied_index"] >= goal:
-                    return time.monotonic()
-                await asyncio.sleep(0.02)
-
-    def last_words(self) -> str:
-        """The last line each server wrote."""
-        said = []
-        for name in NAMES:
-            path = self._folder / f"{name}.log"
-            lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-            said.append(f"{name}: {lines[-1] if lines else 'nothing'}")
-        return "; ".join(said)
-
-    def _check_alive(self) -> None:
-        for name, process in self._processes.items():
+    async def ready(self, name: str) -> None:
+        """Wait until the member knows a leader; raises `UnavailableError` with its last words."""
+        deadline = time.monotonic() + self._timeout
+        while time.monotonic() < deadline:
+            process = self._processes[name]
             if process.returncode is not None:
-                raise UnavailableError(f"the server {name} ended by itself: {self.last_words()}")
+                raise UnavailableError(
+                    f"{name} ended with exit code {process.returncode}: {self.log(name)}"
+                )
+            status = await member_status(self.addresses[name])
+            if status is not None and status["leader"]:
+                return
+            await asyncio.sleep(0.02)
+        raise UnavailableError(f"{name} was not ready within {self._timeout:g} s: {self.log(name)}")
+
+    async def kill(self, name: str) -> float:
+        """SIGKILL a member; the monotonic time at which the signal went out."""
+        process = self._processes.pop(name)
+        at = time.monotonic()
+        process.kill()
+        await process.wait()
+        return at
+
+    async def stop(self, name: str, timeout: float = 5.0) -> int:
+        """Have a member stop in good order; its exit code."""
+        process = self._processes.pop(name)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        return await _ended(process, timeout)
+
+    async def __aenter__(self) -> Self:
+        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            for name in self.addresses:
+                await self.start(name)
+            await asyncio.gather(*map(self.ready, self.addresses))
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        """Stop all; at once where something went wrong already."""
+        await asyncio.gather(*(self.stop(name) for name in list(self._processes)))
 
 
-async def end(processes: list[Process], patience_s: float = 3.0) -> None:
-    """Ask processes to stop by closing their standard input; after ``patience_s``, kill them."""
-    for process in processes:
-        if process.stdin is not None:
-            process.stdin.close()
-    waits = [asyncio.ensure_future(process.wait()) for process in processes]
-    if not waits:
-        return
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that are free, and that no outgoing connection is ever given.
+
+    A member that is down must find its port free again, and whoever dials it meanwhile must not be
+    connected to himself: both can happen with the ports that a bind to port 0 gives.
+    """
+    found: list[int] = []
+    low, high = _ephemeral_range()
+    candidates = [port for port in _PORTS if not low <= port <= high]
+    for port in random.SystemRandom().sample(candidates, len(candidates)):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise UnavailableError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
+
+
+def _ephemeral_range() -> tuple[int, int]:
+    with contextlib.suppress(OSError, ValueError):
+        low, high = map(int, _EPHEMERAL.read_text().split())
+        if not (low <= _PORTS.start and high >= _PORTS.stop):  # it leaves some of ours
+            return low, high
+    return 0, 0
+
+
+async def _ended(process: asyncio.subprocess.Process, timeout: float) -> int:
+    if process.stdin is not None:
+        process.stdin.close()
     try:
-        await asyncio.wait(waits, timeout=patience_s)
-    finally:
-        for process in processes:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-    await asyncio.wait(waits)
-
-
-def free_addresses(count: int) -> list[Address]:
-    """Loopback ports that are free now; kept apart by holding all of them while choosing."""
-    chance = random.SystemRandom()
-    held: list[socket.socket] = []
-    try:
-        while len(held) < count:
-            candidate = socket.socket()
-            held.append(candidate)
-            try:
-                candidate.bind(("127.0.0.1", chance.choice(PORTS)))
-            except OSError:
-                held.pop().close()
-        return [Address("127.0.0.1", each.getsockname()[1]) for each in held]
-    finally:
-        for each in held:
-            each.close()
-
-
-__all__ = ["NAMES", "Servers", "end", "free_addresses"]
+        async with asyncio.timeout(timeout):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()

@@ -6,7 +6,7 @@ import re
 
 from ..machine import StateMachine, command, query
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
 
 
 class WordCount(StateMachine):

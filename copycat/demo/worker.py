@@ -65,6 +65,7 @@ class Worker:
         self._orders = orders
         self._cc = cc
         self._records = records
+        self._words = words_of(Path(orders.text).read_text(encoding="utf-8", errors="replace"))
         self._stamps = StampFile(Path(orders.stamps))
         self._stop = asyncio.Event()
         self._taken = itertools.count()
@@ -76,7 +77,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.add_reader(sys.stdin.fileno(), self._told)
         orders = self._orders
-        words = words_of(Path(orders.text).read_text(encoding="utf-8", errors="replace"))
+        words = self._words
         share = words[orders.share :: orders.shares] or words
         # Those that always wait are cancelled at the end; the others finish what they began.
         waiting = [asyncio.create_task(job()) for job in (self._take_turns, self._lead)]

@@ -33,7 +33,7 @@ from ..raft.inputs import (
     Saved,
 )
 from ..raft.messages import AppendRequest, Message
-from ..raft.ready import HardState, Ready
+from ..raft.ready import HardState
 from ..serializer import Serializer
 from .applier import Applier
 from .desk import Desk
@@ -118,6 +118,7 @@ class Member:
         self._term_start = 0  # index of the first entry of the term this member leads
         self._serving = False
         self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
+        self._raft_wake_at = now  # when Raft has to be stepped at the latest
         self._tick_at = math.inf  # local time at which log time has to advance at the latest
         self._backlog_bytes = 0
         self._peers_up: set[str] = set()
@@ -134,18 +135,19 @@ class Member:
         read = self._desk.take_read()
         if read is not None:
             self._inputs.append(Read(read))
-        ready = self._step()
+        if self._inputs or now >= self._raft_wake_at:
+            self._step()
         if self._serving and self._propose():
-            ready = self._step()
+            self._step()
         if self._apply() and self._propose():  # those who waited until it serves come first
-            ready = self._step()
+            self._step()
         self._desk.answer_queries()
         self._maybe_snapshot()
         effects.client_frames, effects.close = self._desk.take_frames()
         effects.jobs = self._jobs + self._store.next_jobs()
         if self._jobs:
             self._jobs = []
-        effects.wake_at = self._wake_at(ready)
+        effects.wake_at = self._wake_at()
         return effects
 
     def _take_in(self, input_: MemberInput) -> bool:
@@ -190,9 +192,11 @@ class Member:
 
     # -- Raft ----------------------------------------------------------------------------------
 
-    def _step(self) -> Ready:
+    def _step(self) -> None:
+        """Let Raft take what came in, and do what it asks for, in the order of `Ready`."""
         inputs, self._inputs = self._inputs, []
         ready = self._raft.step(self._now, inputs)
+        self._raft_wake_at = ready.wake_at
         store = self._store
         if ready.hard_state is not None:
             self._unsaved = ready.hard_state
@@ -218,8 +222,7 @@ class Member:
             self._receiver.chunk(chunk)
         if ready.elected:
             self._begin_term()
-            return self._step()  # which sends it
-        return ready
+            self._step()  # which sends it
 
     def send(self, message: Message) -> None:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
@@ -450,18 +453,18 @@ class Member:
             ],
         }
 
-    def _wake_at(self, ready: Ready) -> float:
+    def _wake_at(self) -> float:
         if self._inputs or self._applier.index < self._raft.commit_index:
             return self._now
         if not self._serving:
-            return ready.wake_at
+            return self._raft_wake_at
         deadline = self._applier.next_deadline_us()
         if deadline is None or self._store.log.last_time_us > deadline:
             self._tick_at = math.inf  # what is logged says so already, once it is applied
         else:
             base_us, since = self._clock_base
             self._tick_at = since + (deadline - base_us) / 1e6 + 0.001
-        return min(ready.wake_at, self._tick_at)
+        return min(self._raft_wake_at, self._tick_at)
 
 
 __all__ = ["Member", "MemberOptions", "Role"]

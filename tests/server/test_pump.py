@@ -212,27 +212,6 @@ def test_a_failed_turn_stops_the_member(kind: str, caplog: pytest.LogCaptureFixt
     assert "n1 stops: the disk is gone" in caplog.text
 
 
-def test_jobs_do_not_start_after_close() -> None:
-    """A node that closes between a turn and its jobs does not write any more."""
-    ran: list[int] = []
-
-    async def main() -> None:
-        job = Job("log", lambda: ran.append(1))
-        member = Scripted(lambda now, inputs: Effects(client_frames=[(1, b"")], jobs=[job]))
-        pump, sides = make(member)
-        pump.start()
-        while not sides.deeds:
-            await asyncio.sleep(0)
-        if not ran:  # the very next callback would have started it
-            pump.close()
-            await asyncio.sleep(0.01)
-            assert not ran
-            return
-        raise AssertionError("the job started in the round of the turn")
-
-    run(main(), "asyncio")
-
-
 def test_a_job_that_cannot_be_submitted_stops_the_member() -> None:
     """A write that never starts would be waited for in vain."""
 

@@ -1,0 +1,186 @@
+"""What the README shows is what happens: each of its examples runs, and prints what it says.
+
+An example for several processes is run as such. Ports and folders are replaced, nothing else.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import CodeType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COPYCAT = [sys.executable, "-c", "import sys; from copycat.cli import main; sys.exit(main())"]
+PORTS = ("127.0.0.1:7401", "127.0.0.1:7402", "127.0.0.1:7403")
+
+
+def blocks(language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+EXAMPLES = blocks("python")
+APPLICATION = [each for each in EXAMPLES if "sys.argv" in each]
+CONNECTING = [each for each in EXAMPLES if "copycat.connect(" in each]
+ALONE = [each for each in EXAMPLES if each not in APPLICATION + CONNECTING]
+
+
+def promised(example: str) -> list[str]:
+    """The lines of output that an example's comments announce."""
+    return [said.strip() for said in re.findall(r"print\(.*\) +# (.+)$", example, re.M)]
+
+
+def code_of(example: str) -> CodeType:
+    """Compiled as ``python -m asyncio`` does it: with ``await`` at the top."""
+    return compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def play(example: str) -> None:
+    """Run an example, a program or lines for the asyncio prompt."""
+    code = code_of(example)
+    space: dict[str, object] = {"__name__": "readme"}
+    if code.co_flags & inspect.CO_COROUTINE:
+        asyncio.run(eval(code, space))  # noqa: S307 - our own README
+    else:
+        exec(code, space)  # noqa: S102 - our own README
+
+
+def on_free_ports() -> dict[str, str]:
+    """An address of this moment for each address in the README."""
+    sockets = [socket.socket() for _ in PORTS]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    found = {port: f"127.0.0.1:{s.getsockname()[1]}" for port, s in zip(PORTS, sockets, strict=True)}
+    for each in sockets:
+        each.close()
+    return found
+
+
+def elsewhere(text: str, ports: dict[str, str]) -> str:
+    """The same text with addresses that are free here."""
+    return re.sub("|".join(map(re.escape, ports)), lambda found: ports[found[0]], text)
+
+
+@contextmanager
+def started(command: list[str], where: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process in ``where``, ended on the way out."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    with (where / f"{time.monotonic_ns()}.err").open("w+") as complaints:
+        process = subprocess.Popen(
+            command, cwd=where, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=complaints,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(20)
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+def ask(command: str, where: Path) -> subprocess.CompletedProcess[str]:
+    """What a ``copycat`` command line says."""
+    return subprocess.run(
+        [*COPYCAT, *shlex.split(command)[1:]], cwd=where, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def until_led(where: Path, address: str) -> None:
+    """Wait until the cluster at ``address`` has a leader."""
+    deadline = time.monotonic() + 30
+    while (report := ask(f"copycat status --cluster {address}", where)).returncode:
+        assert time.monotonic() < deadline, report.stdout + report.stderr
+        time.sleep(0.1)
+
+
+def test_the_first_screen_is_one_screen() -> None:
+    """Forty lines suffice a stranger: the two commands, a whole program, promises and limits."""
+    screen = README.split("\n## ")[0]
+    assert screen.count("\n") <= 42
+    for needed in ("make demo", "make test", "local_cluster(3", "Use it when", "Do not use it"):
+        assert needed in screen
+    assert promised(blocks("python")[0]), "the first example shows its result"
+
+
+@pytest.mark.parametrize("example", ALONE, ids=[f"example {n}" for n in range(len(ALONE))])
+def test_an_example_does_what_it_says(
+    example: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It runs in an empty folder, and prints what its comments announce, and nothing else."""
+    monkeypatch.chdir(tmp_path)
+    play(example)
+    assert capsys.readouterr().out.splitlines() == promised(example)
+    assert promised(example)
+
+
+def test_a_cluster_by_hand_serves_commands_and_clients(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The three shells, the commands of the fourth, and the client example work on one cluster."""
+    pytest.importorskip("click")
+    ports = on_free_ports()
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [elsewhere(line, ports) for line in lines if line.startswith("copycat ")]
+    servers = [line for line in commands if line.startswith("copycat serve")]
+    status, put, get = [line for line in commands if line not in servers]
+    with ExitStack() as stack:
+        for line in servers:
+            stack.enter_context(started([*COPYCAT, *shlex.split(line)[1:]], tmp_path))
+        until_led(tmp_path, ports[PORTS[0]])
+        seen = ask(status, tmp_path)
+        assert all(f"n{number}" in seen.stdout for number in (1, 2, 3)), seen
+        assert ask(put, tmp_path).returncode == 0
+        assert json.loads(ask(get, tmp_path).stdout)["value"] == "dark"
+        (example,) = CONNECTING
+        play(elsewhere(example, ports))
+        assert capsys.readouterr().out.splitlines() == promised(example)
+        assert json.loads(ask(get, tmp_path).stdout)["value"] == "light"
+
+
+def test_the_application_runs_on_three_hosts(tmp_path: Path) -> None:
+    """The embedded example, started three times: each start is counted once, and one leads."""
+    (source,) = APPLICATION
+    (tmp_path / "app.py").write_text(elsewhere(source, on_free_ports()))
+    with ExitStack() as stack:
+        hosts = [
+            stack.enter_context(started([sys.executable, "app.py", name], tmp_path))
+            for name in ("n1", "n2", "n3")
+        ]
+        first = [host.stdout.readline().split() for host in hosts if host.stdout is not None]
+        assert sorted(words[-1] for words in first) == ["1", "2", "3"], first
+        chosen = next(
+            host for host, words in zip(hosts, first, strict=True) if words[-1] == "1"
+        )
+        assert chosen.poll() is None
+
+
+def test_commands_without_make_are_those_of_the_makefile() -> None:
+    """The fold for people without make installs just what `make` installs."""
+    install = "install -e '.[dev,standard]' --config-settings editable_mode=compat"
+    assert install in README
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "install -qq -e '.[dev,standard]' --config-settings editable_mode=compat" in makefile
