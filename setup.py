@@ -16,7 +16,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = ("calls", "kernel")  # named one by one: a pattern would also compile their pure twins
-HEADERS = ("crc32.h", "frames.pxd", "little_endian.h", "memory.pxd")
+HEADERS = ("big_endian.h", "crc32.h", "frames.pxd", "little_endian.h", "memory.pxd")
 
 MODE = os.environ.get("COPYCAT_BUILD", "auto")
 if MODE not in ("auto", "require", "skip"):

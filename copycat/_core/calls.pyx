@@ -28,13 +28,9 @@ cdef extern from "Python.h":
     void PyList_SET_ITEM(object, Py_ssize_t, object)
     void PyTuple_SET_ITEM(object, Py_ssize_t, object)
 
-cdef extern from "endian.h" nogil:
-    uint16_t be16toh(uint16_t)
-    uint32_t be32toh(uint32_t)
-    uint64_t be64toh(uint64_t)
-    uint16_t htobe16(uint16_t)
-    uint32_t htobe32(uint32_t)
-    uint64_t htobe64(uint64_t)
+cdef extern from "big_endian.h" nogil:
+    uint64_t copycat_load_be(const uint8_t*, int)
+    void copycat_store_be(uint8_t*, uint64_t, int)
 
 OK = bytes((Status.OK,))
 OK_NONE = OK + b"\xc0"
@@ -96,23 +92,10 @@ cdef object _map(Reader* r, size_t size, int depth):
 
 cdef inline uint64_t _number(Reader* r, int size) except? 0xFFFFFFFFFFFFFFFF:
     """A big-endian number of 1, 2, 4 or 8 bytes."""
-    cdef uint16_t two
-    cdef uint32_t four
-    cdef uint64_t eight
     cdef uint64_t value
     if r.end - r.at < size:
         raise _NotPlain
-    if size == 1:
-        value = r.at[0]
-    elif size == 2:
-        memcpy(&two, r.at, 2)
-        value = be16toh(two)
-    elif size == 4:
-        memcpy(&four, r.at, 4)
-        value = be32toh(four)
-    else:
-        memcpy(&eight, r.at, 8)
-        value = be64toh(eight)
+    value = copycat_load_be(r.at, size)
     r.at += size
     return value
 
@@ -280,8 +263,7 @@ cdef inline int _put1(Writer* w, uint8_t head, uint8_t value) except -1:
 cdef inline int _put2(Writer* w, uint8_t head, uint16_t value) except -1:
     _ensure(w, 3)
     w.data[w.size] = head
-    value = htobe16(value)
-    memcpy(w.data + w.size + 1, &value, 2)
+    copycat_store_be(w.data + w.size + 1, value, 2)
     w.size += 3
     return 0
 
@@ -289,8 +271,7 @@ cdef inline int _put2(Writer* w, uint8_t head, uint16_t value) except -1:
 cdef inline int _put4(Writer* w, uint8_t head, uint32_t value) except -1:
     _ensure(w, 5)
     w.data[w.size] = head
-    value = htobe32(value)
-    memcpy(w.data + w.size + 1, &value, 4)
+    copycat_store_be(w.data + w.size + 1, value, 4)
     w.size += 5
     return 0
 
@@ -298,8 +279,7 @@ cdef inline int _put4(Writer* w, uint8_t head, uint32_t value) except -1:
 cdef inline int _put8(Writer* w, uint8_t head, uint64_t value) except -1:
     _ensure(w, 9)
     w.data[w.size] = head
-    value = htobe64(value)
-    memcpy(w.data + w.size + 1, &value, 8)
+    copycat_store_be(w.data + w.size + 1, value, 8)
     w.size += 9
     return 0
 

@@ -137,7 +137,7 @@ def test_a_torn_tail_is_cut_at_every_length() -> None:
 def test_damage_before_the_durable_end_is_an_error(damaged: int) -> None:
     """A flipped bit in an entry that later frames prove durable is named, never cut (H57)."""
     world = World()
-    for i in range(12):
+    for _ in range(12):
         world.append(1, 1, 40)
         world.flush()
     image, length, base, _ = list(world.log._segments[0].frames(1))[damaged]
