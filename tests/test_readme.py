@@ -47,7 +47,9 @@ def promised(example: str) -> list[str]:
 
 def code_of(example: str) -> CodeType:
     """Compiled as ``python -m asyncio`` does it: with ``await`` at the top."""
-    return compile(example, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    code: CodeType = compile(example, "README.md", "exec", flags=flags)
+    return code
 
 
 def play(example: str) -> None:

@@ -7,6 +7,7 @@ it works in an empty environment in a folder that knows nothing of this one. Upl
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ if asyncio.run(main()) is not True:
 
 def step(text: str) -> None:
     """One line for each step, as in the Makefile."""
-    print(f"wheels: {text}", flush=True)
+    print(f"wheels: {text}", flush=True)  # noqa: T201 - this is a command
 
 
 def run(command: list[str | Path], where: Path, **environment: str) -> None:
@@ -56,6 +57,8 @@ def run(command: list[str | Path], where: Path, **environment: str) -> None:
 
 def build() -> Path:
     """The wheel, fresh from the sources, in wheels/dist."""
+    for leftover in (ROOT / "build").glob("lib*"):  # else modules deleted since would live on
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix="copycat-wheel-") as folder:
         to = Path(folder)
         pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-cache-dir"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.metadata
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -62,21 +64,36 @@ def demo(kills: int, text: Path | None, data: Path | None, clients: int, as_json
             raise Failure(f"{plan.text} has no words to count", code=USAGE)
         with screen(out) as show:
             _introduce(show, plan)
-            report = run(Conductor(plan, show).perform())
+            report = run(_perform(Conductor(plan, show)))
         if as_json:
             echo_json(report.as_json())
         else:
             _print(report)
-        if not report.ok and data is None:
-            kept = Path(tempfile.mkdtemp(prefix="copycat-demo-failed-", dir=folder.parent))
-            shutil.copytree(folder, kept, dirs_exist_ok=True)
-            click.echo(f"Everything that was recorded is kept in {kept}", err=True)
-    return 0 if report.ok else NEGATIVE
+    if not report.ok:
+        click.echo(f"Everything that was recorded is kept in {folder}", err=True)
+        return NEGATIVE
+    if data is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+async def _perform(conductor: Conductor) -> Report:
+    """The performance; a polite end cleans up like Ctrl-C."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await conductor.perform()
+    except asyncio.CancelledError:
+        raise click.exceptions.Abort from None
 
 
 @contextlib.contextmanager
 def _folder(data: Path | None) -> Iterator[Path]:
-    """The folder for the data: given and kept, or temporary, on a real disk if there is one."""
+    """The folder for the data: given and kept, or temporary, on a real disk if there is one.
+
+    A temporary one goes when something raises; otherwise that is for the verdict to decide.
+    """
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
         if any(data.iterdir()):
@@ -87,10 +104,12 @@ def _folder(data: Path | None) -> Iterator[Path]:
         return
     places = [tempfile.gettempdir(), "/var/tmp", "."]  # noqa: S108 - one may be a tmpfs
     real = [place for place in places if Path(place).is_dir() and not lies_in_memory(place)]
-    with tempfile.TemporaryDirectory(
-        prefix="copycat-demo-", dir=(real or places)[0], ignore_cleanup_errors=True
-    ) as folder:
-        yield Path(folder).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="copycat-demo-", dir=(real or places)[0])).resolve()
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _text(given: Path | None, folder: Path) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from .. import node
 from .._core import COMPILED
+from ..cli.common import lies_in_memory
 from ..cli.probe import ask_for_digest, digest_of
 from ..errors import CopycatError
 from ..handles import Copycat
@@ -286,6 +287,7 @@ class Conductor:
             "clients": plan.clients,
             "input": str(plan.text),
             "data": str(plan.folder),
+            "tmpfs": lies_in_memory(plan.folder),
             "python": platform.python_version(),
             "cpus": os.cpu_count(),
         }

@@ -114,6 +114,7 @@ class Desk:
         for session in [s for s, c in self._attached.items() if c == connection]:
             del self._attached[session]
         self._waiting = [query for query in self._waiting if query[1] != connection]
+        self._held = [held for held in self._held if held[0] != connection]
 
     def began_serving(self) -> None:
         """The member can serve as leader from now on: what was held is looked at."""

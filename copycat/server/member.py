@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -61,6 +62,7 @@ class MemberOptions:
     """Limits of one member, in bytes."""
 
     raft: RaftOptions
+    pipeline_batches: int = 8  # proposed and not committed; what comes meanwhile is gathered
     batch_bytes: int = 256 << 10  # a batch is cut here (PERFORMANCE.md: groups near 256 KiB)
     backlog_bytes: int = 64 << 20  # logged and not applied: beyond it new commands are refused
     apply_bytes: int = 4 << 20  # applied in one turn at most, so that heartbeats are not starved
@@ -120,6 +122,7 @@ class Member:
         self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
         self._raft_wake_at = now  # when Raft has to be stepped at the latest
         self._tick_at = math.inf  # local time at which log time has to advance at the latest
+        self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
         self._backlog_bytes = 0
         self._peers_up: set[str] = set()
 
@@ -209,6 +212,7 @@ class Member:
             self.send(message)
         if ready.deposed:
             self._serving = False
+            self._under_way.clear()
             self._desk.deposed()
         for id_, index in ready.reads:
             self._desk.read_index(id_, index)
@@ -265,7 +269,12 @@ class Member:
     def _propose(self) -> bool:
         """Log what the desk admitted, cut into batches, or a tick if log time has to advance."""
         runs = self._desk.runs
+        under_way = self._under_way
+        while under_way and under_way[0] <= self._raft.commit_index:
+            under_way.popleft()
         if runs:
+            if len(under_way) >= self._options.pipeline_batches:
+                return False  # they form a larger batch with whatever comes until one commits
             self._desk.runs = []
         else:
             if self._now < self._tick_at or not self._tick_is_due():
@@ -290,6 +299,7 @@ class Member:
             raise CopycatError("a batch was cut by a member that does not lead")
         image = seal_batch(runs, base, self._raft.term, self._log_time_us())
         self._store.log.append(image)
+        self._under_way.append(base + count - 1)
         self._backlog_bytes += len(image)
         return base
 

@@ -82,6 +82,10 @@ class Store:
         )  # fmt: skip
         self._truncate(Truncation(repair.writes, repair.segments))
         self._match_snapshot_and_log()
+        if self.log.needs_segment():
+            # Before anybody waits for us: the first batch must not have to wait for a file.
+            id_ = self.log.take_segment_id()
+            self.log.add_spare(id_, self._prepare(id_, self._segment_bytes))
         return body
 
     def _match_snapshot_and_log(self) -> None:
