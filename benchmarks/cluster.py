@@ -95,11 +95,11 @@ def run_mode(options: argparse.Namespace) -> dict[str, object]:
     """One mode in this process: start the members, measure, stop them."""
     import copycat
 
-    if copycat.COMPILED == options.pure:
+    if options.pure == copycat.COMPILED:
         raise SystemExit(
-            "this interpreter has no compiled core: build it (make test does), or measure --pure"
-            if not options.pure
-            else "COPYCAT_PURE=1 did not select the pure mode"
+            "COPYCAT_PURE=1 did not select the pure mode"
+            if options.pure
+            else "this interpreter has no compiled core: build it (make test does), or use --pure"
         )
     mode = "pure" if options.pure else "compiled"
     with Members(options.data, fsync=True) as members:
@@ -167,8 +167,8 @@ def main() -> int:
         rest = [argument for argument in sys.argv[1:] if argument != "--both"]
         return run_both(rest)
     if options.pure and os.environ.get("COPYCAT_PURE") != "1":
-        os.environ["COPYCAT_PURE"] = "1"
-        os.execv(sys.executable, [sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:]])
+        command = [sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:]]
+        return subprocess.run(command, env={**os.environ, "COPYCAT_PURE": "1"}).returncode
     result = run_mode(options)
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=2) + "\n")

@@ -127,7 +127,8 @@ def _roomy() -> str | None:
     usual = tempfile.gettempdir()
     if _filesystem(Path(usual)) != "tmpfs":
         return usual
-    return "/var/tmp" if os.path.isdir("/var/tmp") else None
+    lasting = Path("/var/tmp")  # noqa: S108 - a parent for a folder that mkdtemp makes
+    return str(lasting) if lasting.is_dir() else None
 
 
 def _filesystem(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 
 from .client import Route, parse_addresses
 from .errors import ConfigurationError, MisuseError
+from .lifetime import SessionOptions
 from .machine import EventDescriptor, Operation, StateMachine, events_of, operations_of
 from .paths import normal_path
 from .ports import Clock, Network, Random
@@ -26,7 +27,7 @@ from .resources import (
 )
 from .resources.base import seconds_of
 from .serializer import Serializer
-from .session import Session, SessionOptions
+from .session import Session
 from .system import SystemOperation
 from .types import Address, SessionState
 

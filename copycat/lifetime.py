@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 
 from .ports import Clock
 from .types import SessionState
@@ -22,6 +23,21 @@ SAFE_FRACTION = 0.9
 """Of the session's timeout; the rest covers clocks that run at different speeds."""
 
 _WATCH_MAX = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """Durations in seconds; ``in_flight`` is the number of commands that may be unanswered."""
+
+    timeout: float = 5.0
+    session_timeout: float = 5.0
+    keep_alive: float | None = None
+    in_flight: int = 8192
+
+    @property
+    def beat(self) -> float:
+        """The longest time without a sign of life."""
+        return self.session_timeout / 2.5 if self.keep_alive is None else self.keep_alive
 
 
 class Lifetime:

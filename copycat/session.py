@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ._core.codec import (
@@ -38,7 +37,7 @@ from .errors import (
     SerializationError,
     SessionExpiredError,
 )
-from .lifetime import Lifetime
+from .lifetime import Lifetime, SessionOptions
 from .listeners import Callback, Listeners, Registration
 from .outcomes import too_late, unavailable
 from .pipeline import Call, Commands, Queries, Requests
@@ -61,21 +60,6 @@ REORDER_PAUSE = 0.002
 
 _ANY_MEMBER = (Consistency.SERIALIZABLE, Consistency.SEQUENTIAL)
 _ALL_LEVELS = tuple(Consistency)
-
-
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
-    """Durations in seconds; ``in_flight`` is the number of commands that may be unanswered."""
-
-    timeout: float = 5.0
-    session_timeout: float = 5.0
-    keep_alive: float | None = None
-    in_flight: int = 8192
-
-    @property
-    def beat(self) -> float:
-        """The longest time without a sign of life."""
-        return self.session_timeout / 2.5 if self.keep_alive is None else self.keep_alive
 
 
 class Session:

@@ -256,7 +256,8 @@ def check_failover(clients: Sequence[Client], kills: Sequence[Kill], wanted: int
             }
         )
     ok = len(kills) == wanted and all(
-        kill.elected_at is not None and kill.caught_up_s is not None for kill in kills
+        each["without_acknowledgement_s"] is not None and each["caught_up_s"] is not None
+        for each in figures
     )
     gaps = ", ".join(
         "never again" if each["without_acknowledgement_s"] is None

@@ -184,8 +184,11 @@ class Worker:
         while True:
             await asyncio.sleep(REPORT_S)
             self._records.flush()
-            sys.stdout.write(f"{self._records.acknowledged}\n")
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(f"{self._records.acknowledged}\n")
+                sys.stdout.flush()
+            except BrokenPipeError:  # the conductor was killed: nobody waits for anything now
+                os._exit(1)
 
     # -- what it writes down -------------------------------------------------------------------
 

@@ -73,7 +73,7 @@ def test_a_leader_is_killed_and_nothing_is_lost(text: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_it_leaves_no_process_behind(text: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Interrupted in mid-work it ends what it started and removes its folder; killed, the former."""
+    """Interrupted it ends what it started and removes its folder; killed, at least the former."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     process = subprocess.Popen(

@@ -179,8 +179,4 @@ async def missing(cc: copycat.Copycat, written: dict[str, int]) -> list[str]:
     """The keys of ``written`` that are not there, or hold another value."""
     m: copycat.AsyncMap[str, int] = cc.map("/written")
     found = await asyncio.gather(*(m.get(key) for key in written))
-    return [
-        key
-        for (key, value), read in zip(written.items(), found, strict=True)
-        if read != value
-    ]
+    return [key for (key, value), read in zip(written.items(), found, strict=True) if read != value]

@@ -16,41 +16,59 @@ import pytest
 import copycat
 from copycat.demo.servers import Servers
 
-from .cluster import client, digests, kill, leader, restart, servers, until
+from .cluster import PATIENCE, client, digests, kill, leader, restart, servers
 
-BURST = 20_000
-"""More than a session may have unanswered, so that some are still to be sent when it strikes."""
-STRIKES = 3
+IN_FLIGHT = 4000
+"""Within what a session may have unanswered: all of it has been sent when the kill comes."""
+MOMENTS = (1, 2_000, 7_000)
+"""A strike falls on the answer of this number since the last one."""
 
 VictimsOf = Callable[[Servers], Coroutine[Any, Any, list[str]]]
 
 
 class Pipeline:
-    """Increments of one client, submitted in bursts; their answers in the order of the calls."""
+    """Increments of one client, so many always in flight; answers in the order of the calls."""
 
     def __init__(self, cc: copycat.Copycat) -> None:
         self._counter = cc.long("/n")
         self._calls: list[asyncio.Future[int]] = []
-        self.done = 0
+        self._done = 0
+        self._goal = 0
+        self._reached = asyncio.Event()
+        self._flowing = False
 
-    @property
-    def waiting(self) -> int:
-        """How many calls have no answer yet."""
-        return len(self._calls) - self.done
+    def flow(self) -> None:
+        """Fill the pipeline; from now on each answer makes room for the next call."""
+        self._flowing = True
+        for _ in range(IN_FLIGHT):
+            self._call()
 
-    def burst(self) -> None:
-        """Submit a great many at once."""
-        for _ in range(BURST):
-            call = asyncio.ensure_future(self._counter.increment())
-            call.add_done_callback(self._answered)
-            self._calls.append(call)
+    async def answered(self, count: int) -> None:
+        """Wait until so many more are answered."""
+        self._goal = self._done + count
+        self._reached.clear()
+        await self._reached.wait()
+
+    def ebb(self) -> None:
+        """Make no more calls."""
+        self._flowing = False
 
     async def answers(self) -> list[int]:
-        """Every answer so far; raises the first error."""
-        return await asyncio.gather(*self._calls)
+        """Every answer; raises the first error."""
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.gather(*self._calls)
+
+    def _call(self) -> None:
+        call = asyncio.ensure_future(self._counter.increment())
+        call.add_done_callback(self._answered)
+        self._calls.append(call)
 
     def _answered(self, call: asyncio.Future[int]) -> None:
-        self.done += 1
+        self._done += 1
+        if self._done >= self._goal:
+            self._reached.set()
+        if self._flowing and not call.cancelled() and call.exception() is None:
+            self._call()
 
 
 async def the_leader(running: Servers) -> list[str]:
@@ -63,37 +81,34 @@ async def everybody(running: Servers) -> list[str]:
     return list(running.pids)
 
 
-async def strike(running: Servers, victims: list[str], pipelines: list[Pipeline]) -> None:
-    """Kill in the midst of a burst of each pipeline, and start the victims again."""
-    before = [pipeline.done for pipeline in pipelines]
+async def strike(
+    running: Servers, victims: list[str], pipelines: list[Pipeline], moment: int
+) -> None:
+    """Kill in the midst of the flow, and start the victims again; all is answered in the end."""
     for pipeline in pipelines:
-        pipeline.burst()
-    await until(
-        lambda: all(
-            pipeline.done > done for pipeline, done in zip(pipelines, before, strict=True)
-        )
-    )
+        pipeline.flow()
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*(pipeline.answered(moment) for pipeline in pipelines))
     await kill(running, victims)
-    assert all(pipeline.waiting for pipeline in pipelines), "the kill came too late to matter"
+    for pipeline in pipelines:
+        pipeline.ebb()
     await restart(running, victims)
     for pipeline in pipelines:
         await pipeline.answers()
 
 
 @pytest.mark.parametrize("victims_of", [the_leader, everybody])
-def test_pipelined_increments_count_once(
-    tmp_path: Path, victims_of: VictimsOf
-) -> None:
+def test_pipelined_increments_count_once(tmp_path: Path, victims_of: VictimsOf) -> None:
     """Each of thousands of increments in flight counts once, in order, whoever is killed (H36)."""
 
     async def story() -> None:
         async with servers(tmp_path) as running, client(running, "counter") as cc:
             pipeline = Pipeline(cc)
-            for _ in range(STRIKES):
-                await strike(running, await victims_of(running), [pipeline])
-            total = STRIKES * BURST
-            assert await pipeline.answers() == list(range(1, total + 1))
-            assert await cc.long("/n").get() == total
+            for moment in MOMENTS:
+                await strike(running, await victims_of(running), [pipeline], moment)
+            answers = await pipeline.answers()
+            assert answers == list(range(1, len(answers) + 1))
+            assert await cc.long("/n").get() == len(answers)
             assert len(set((await digests(running, cc)).values())) == 1
 
     asyncio.run(story())
@@ -109,10 +124,11 @@ def test_two_clients_share_a_counter_across_a_kill(tmp_path: Path) -> None:
             client(running, "other") as other,
         ):
             pipelines = [Pipeline(one), Pipeline(other)]
-            await strike(running, await the_leader(running), pipelines)
+            await strike(running, await the_leader(running), pipelines, 1000)
             answers = [await pipeline.answers() for pipeline in pipelines]
             for own in answers:
                 assert own == sorted(own)
-            assert sorted(answers[0] + answers[1]) == list(range(1, 2 * BURST + 1))
+            together = sorted(answers[0] + answers[1])
+            assert together == list(range(1, len(together) + 1))
 
     asyncio.run(story())
