@@ -7,6 +7,7 @@ unsafe. All settings are those of `copycat.open`.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -156,6 +157,8 @@ async def _live(opening: Opening, settings: dict[str, Any]) -> None:
     """From recovery to the end; raises what made the member stop by itself."""
     async with opening as member:
         _announce(member, settings)
+        gc.collect()
+        gc.freeze()  # what is there now stays: no full collection has to look at it again
         if member.failed is not None:
             problem = await asyncio.shield(member.failed)
             if isinstance(problem, CopycatError):

@@ -267,7 +267,9 @@ def check_failover(clients: Sequence[Client], kills: Sequence[Kill], wanted: int
     return Check(
         "failover",
         ok,
-        f"{len(kills)} leaders killed, without a leader for {gaps}" if kills else "nobody killed",
+        f"{len(kills)} leader{'s' * (len(kills) != 1)} killed, without a leader for {gaps}"
+        if kills
+        else "nobody killed",
         {"kills": figures},
     )
 

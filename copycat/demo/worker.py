@@ -209,11 +209,18 @@ class Worker:
 
 async def work(orders: Orders) -> None:
     """One worker, from its connection to its end."""
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _give_up)  # until there is work
     with Records(Path(orders.records)) as records:
         async with copycat.connect(
             orders.cluster, machines=[WordCount], name=orders.name, timeout=OPERATION_TIMEOUT_S
         ) as cc:
             await Worker(orders, cc, records).work()
+
+
+def _give_up() -> None:
+    """Standard input closed before there was anything to finish."""
+    if not os.read(sys.stdin.fileno(), 4096):
+        os._exit(1)
 
 
 def main() -> None:
