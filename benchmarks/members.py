@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from copycat.testing.ports import free_ports
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -57,7 +58,7 @@ class Members:
         self.root = Path(data or tempfile.mkdtemp(prefix="copycat-bench-", dir=_roomy()))
         self.on_tmpfs = _filesystem(self.root) == "tmpfs"
         self._fsync = fsync
-        ports = _free_ports(3)
+        ports = free_ports(3)
         self._list = ",".join(f"n{i}=127.0.0.1:{port}" for i, port in enumerate(ports, 1))
         self.addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
         self._processes: list[subprocess.Popen[str]] = []
@@ -144,14 +145,3 @@ def _filesystem(path: Path) -> str:
         if inside and len(mount) >= len(best):
             best, kind = mount, found
     return kind
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

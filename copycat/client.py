@@ -304,7 +304,8 @@ class Route:
         except (OSError, CopycatError, FormatError) as failure:
             problem = failure
         finally:
-            if not link.welcomed.done():
+            # A time-out cancels the future that is awaited, so it may be done without a welcome.
+            if not link.welcomed.done() or link.welcomed.cancelled():
                 link.close(problem)
 
     def _welcome(self, link: Link, welcome: Welcome) -> None:

@@ -98,17 +98,19 @@ class RealNetwork:
             ) from problem
         problems: list[OSError] = []
         for family, target in infos:
-            sock = _new_socket(family)
+            # The loop makes the socket. One of ours could not be handed over safely: if the peer
+            # resets at that moment, uvloop closes the descriptor, and when our object goes, it
+            # closes the same number again, whosever it is by then.
             try:
                 async with asyncio.timeout(self._connect_timeout):
-                    await loop.sock_connect(sock, target)
-                return await loop.create_connection(factory, sock=sock)
+                    transport, protocol = await loop.create_connection(
+                        factory, str(target[0]), address.port, family=family
+                    )
             except OSError as failure:  # asyncio.timeout raises TimeoutError, which is one
-                sock.close()
                 problems.append(failure)
-            except BaseException:
-                sock.close()
-                raise
+            else:
+                _tune(transport.get_extra_info("socket"))
+                return transport, protocol
         other = [p for p in problems if not isinstance(p, ConnectionRefusedError)]
         last = (other or problems)[-1]
         if isinstance(last, TimeoutError):
@@ -144,7 +146,19 @@ async def _resolve(address: Address, *, passive: bool) -> list[_Info]:
 def _new_socket(family: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setblocking(False)
-    # A listening socket hands these on to the connections it accepts.
+    _tune(sock)  # a listening socket hands the options on to the connections it accepts
+    return sock
+
+
+def _tune(sock: socket.socket | None) -> None:
+    """Small frames leave at once, and a peer that is gone is noticed (H75)."""
+    if sock is None or sock.fileno() < 0:
+        return  # lost already
+    with contextlib.suppress(OSError):
+        _set_options(sock)
+
+
+def _set_options(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
@@ -156,7 +170,6 @@ def _new_socket(family: int) -> socket.socket:
         option = getattr(socket, name, None)  # not every system has each of them
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    return sock
 
 
 def _bind_all(address: Address, infos: list[_Info]) -> list[socket.socket]:

@@ -7,10 +7,7 @@ closes, be it because this process died. It serves the demo, the benchmarks and 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -19,12 +16,10 @@ from types import TracebackType
 from typing import Self
 
 from ..cli.probe import member_status
-from ..errors import UnavailableError
+from ..testing.ports import free_ports
 from ..types import Address
 
 _LOG_TAIL = 2000
-_PORTS = range(15_000, 32_000)
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class Servers:
@@ -148,32 +143,6 @@ class Servers:
     async def _end(self) -> None:
         """Stop all; at once where something went wrong already."""
         await asyncio.gather(*(self.stop(name) for name in list(self._processes)))
-
-
-def free_ports(count: int) -> list[int]:
-    """Loopback ports that are free, and that no outgoing connection is ever given.
-
-    A member that is down must find its port free again, and whoever dials it meanwhile must not be
-    connected to himself: both can happen with the ports that a bind to port 0 gives.
-    """
-    found: list[int] = []
-    low, high = _ephemeral_range()
-    candidates = [port for port in _PORTS if not low <= port <= high]
-    for port in random.SystemRandom().sample(candidates, len(candidates)):
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise UnavailableError(f"no {count} free ports between {_PORTS.start} and {_PORTS.stop}")
-
-
-def _ephemeral_range() -> tuple[int, int]:
-    with contextlib.suppress(OSError, ValueError):
-        low, high = map(int, _EPHEMERAL.read_text().split())
-        if not (low <= _PORTS.start and high >= _PORTS.stop):  # it leaves some of ours
-            return low, high
-    return 0, 0
 
 
 async def _ended(process: asyncio.subprocess.Process, timeout: float) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from .._core.codec import PROTOCOL_VERSION, Frame
 from .._core.layout import FormatError
 from ..connection import WRITE_LIMIT, Complaints, FrameProtocol
+from ..errors import UnavailableError
 from ..handshake import MEMBER, Hello, Refusal, Welcome
 from ..ports import Network, Random
 from ..types import Address
@@ -157,7 +158,10 @@ class Link:
             refusal = Refusal.parse(payload)
             if refusal.message != self._last_refusal:
                 self._last_refusal = refusal.message
-                log.warning("%s refuses our connection: %s", self.peer, refusal.message)
+                # Members start one after another: being early is no reason to warn.
+                early = refusal.code == UnavailableError.code
+                level = logging.DEBUG if early else logging.WARNING
+                log.log(level, "%s refuses our connection: %s", self.peer, refusal.message)
             self._context.on_refusal(self.peer, refusal)
             return refusal.message
         if type_ != Frame.WELCOME:

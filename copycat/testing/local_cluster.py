@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random as chance
-import socket
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +27,7 @@ from ..server.clock import RealClock
 from ..server.disk import RealDisk
 from ..server.memory_disk import MemoryDisk
 from ..types import Address
+from .ports import free_ports
 
 
 class _Cuts:
@@ -96,7 +96,8 @@ class LocalCluster:
         self._types = types
         self._settings = settings
         self._cuts = _Cuts()
-        self._addresses = dict(zip(names, _free_addresses(len(names)), strict=True))
+        ports = zip(names, free_ports(len(names)), strict=True)
+        self._addresses = {name: Address("127.0.0.1", port) for name, port in ports}
         self._disks: dict[str, MemoryDisk] = {}
         self._running: dict[str, RunningMember] = {}
         self._clients: dict[str, handles.Connecting] = {}
@@ -285,18 +286,6 @@ def local_cluster(
     chosen = tuple(machines)
     root = None if data is None else Path(data)
     return Starting(lambda: LocalCluster(names, chosen, root, types, dict(settings)))
-
-
-def _free_addresses(count: int) -> list[Address]:
-    """Loopback ports that are free now; kept apart by holding all of them while choosing."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [Address("127.0.0.1", each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 __all__ = ["LocalCluster", "Starting", "local_cluster"]

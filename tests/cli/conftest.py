@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from copycat.demo.servers import Servers, free_ports
+from copycat.demo.servers import Servers
+from copycat.testing.ports import free_ports
 
 Copycat = Callable[..., "subprocess.CompletedProcess[str]"]
 

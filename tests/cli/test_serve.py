@@ -11,8 +11,9 @@ import pytest
 
 from copycat.cli.common import DAMAGED, UNHEALTHY, USAGE
 from copycat.cli.serve import load_machines, read_settings
-from copycat.demo.servers import Servers, free_ports
+from copycat.demo.servers import Servers
 from copycat.errors import ConfigurationError
+from copycat.testing.ports import free_ports
 
 from .conftest import Member, run_copycat
 

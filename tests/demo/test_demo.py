@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.demo.servers import free_ports
+from copycat.testing.ports import free_ports
 
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog doesn't mind.\n" * 3
 

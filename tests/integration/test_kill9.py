@@ -26,7 +26,7 @@ from .cluster import (
     statuses,
 )
 
-ROUNDS = 24
+ROUNDS = 20
 ALL_EVERY = 4  # in every fourth round nobody is left
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -154,3 +158,50 @@ def test_closing_a_server_keeps_its_connections() -> None:
 
     assert os.name == "posix"
     run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_reset_while_connecting_closes_no_foreign_descriptor(loop: str) -> None:
+    """However early the peer resets, nobody closes a descriptor number that is not his."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+
+    accepted = threading.Semaphore(0)
+
+    def reset_all() -> None:
+        for _ in range(30):
+            peer, _ = listener.accept()
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            accepted.release()
+
+    ends: list[Recorder] = []
+
+    async def main() -> None:
+        resetting = threading.Thread(target=reset_all)
+        resetting.start()
+        for _ in range(30):
+            end = Recorder(on_connected=lambda: ends[-1].protocol.write(b"hello"))
+            ends.append(end)
+            address = Address(*listener.getsockname())
+            connecting = asyncio.create_task(
+                RealNetwork().connect(address, lambda: ends[-1].protocol)
+            )
+            await asyncio.sleep(0)
+            accepted.acquire()  # blocks the loop: the reset is there before it looks
+            with contextlib.suppress(OSError):
+                await connecting
+            connecting = None
+            await asyncio.sleep(0)
+            mine = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]  # takes freed numbers
+            ends.clear()
+            del end
+            gc.collect()
+            await asyncio.sleep(0)
+            for number in mine:
+                os.close(number)  # raises if somebody else has closed it
+        resetting.join()
+
+    run(main(), loop)
+    listener.close()
