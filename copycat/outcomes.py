@@ -90,7 +90,7 @@ def unavailable(
             alive=alive,
             needed=needed,
             missing=tuple(_with_reason(name, reason) for name, reason in missing.items()),
-            hint="start one of them, or see 'copycat recover' if they are gone for good",
+            hint="start one of them; 'copycat status' shows where each member stands",
             applied=applied,
         )
     also = f" Missing: {reasons}." if missing else ""

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +42,12 @@ TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a po
     "--members", metavar="n1=HOST:PORT,...", help="All members; the same list everywhere."
 )
 @click.option("--fsync", help="'always'; 'unsafe-never' is for comparisons.  [default: always]")
+@click.option("--advertise", metavar="HOST:PORT", help="Where others reach it, if that differs.")
+@click.option("--election-timeout", type=float, metavar="SECONDS", help="[default: 1]")
+@click.option("--heartbeat", type=float, metavar="SECONDS", help="[default: 0.2]")
+@click.option("--session-timeout", type=float, metavar="SECONDS", help="[default: 5]")
+@click.option("--segment-bytes", type=int, metavar="BYTES", help="Size of a log file.")
+@click.option("--snapshot-bytes", type=int, metavar="BYTES", help="Log between two snapshots.")
 @click.option("--config", metavar="FILE", help="A TOML file with these settings, and others.")
 @click.option("--app-dir", default=".", show_default=True, help="Where MODULE is looked for.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input is closed.")
@@ -51,7 +58,7 @@ def serve(
     app_dir: str,
     stop_on_eof: bool,
     verbose: bool,
-    **given: str | None,
+    **given: str | float | None,
 ) -> int:
     """Run one member of a cluster until it is told to stop (Ctrl-C or SIGTERM).
 
@@ -76,7 +83,7 @@ def serve(
     return run(_serve(opening, settings, stop_on_eof))
 
 
-def read_settings(config: str | None, given: dict[str, str | None]) -> dict[str, Any]:
+def read_settings(config: str | None, given: Mapping[str, str | float | None]) -> dict[str, Any]:
     """The settings of ``config``, a TOML file, overruled by those ``given`` on the command line.
 
     Raises `ConfigurationError`.
@@ -156,6 +163,8 @@ async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) 
 async def _live(opening: Opening, settings: dict[str, Any]) -> None:
     """From recovery to the end; raises what made the member stop by itself."""
     async with opening as member:
+        while member.status()["leader"] is None:  # our client may hear of it before we do
+            await asyncio.sleep(0.01)
         _announce(member, settings)
         gc.collect()
         gc.freeze()  # what is there now stays: no full collection has to look at it again

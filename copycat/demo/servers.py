@@ -7,6 +7,7 @@ closes, be it because this process died. It serves the demo, the benchmarks and 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from ..cli.probe import member_status
+from ..errors import UnavailableError
 from ..testing.ports import free_ports
 from ..types import Address
 

@@ -244,9 +244,12 @@ class Gateway:
         hello = Hello.parse(payload)
         refusal = self._judge(hello)
         if refusal is not None:
-            now = asyncio.get_running_loop().time()
             who = hello.name or hello.role
-            self.complaints.add(now, f"refused {who!r} from {incoming.protocol.peer}: {refusal}")
+            text = f"refused {who!r} from {incoming.protocol.peer}: {refusal.message}"
+            if refusal.code == UnavailableError.code:
+                log.debug("%s", text)  # they come too early, and will ask again
+            else:
+                self.complaints.add(asyncio.get_running_loop().time(), text)
             incoming.protocol.write(refusal.frame())
             incoming.protocol.close()
             return
