@@ -234,10 +234,13 @@ def test_expired_session_fails_the_doubtful_and_keeps_the_rest() -> None:
             sent = asyncio.create_task(number.increment())
             await asyncio.sleep(0.05)
             cluster.mute = set()
+            cluster.elect(None)
             cluster.members["n1"].drop()
             await until(lambda: cc.session._link is None)
             cluster.expire_all()
             unsent = asyncio.create_task(number.increment())
+            await asyncio.sleep(0)
+            cluster.elect("n1")
             with pytest.raises(OutcomeUnknownError) as caught:
                 await sent
             assert caught.value.applied == "unknown"
