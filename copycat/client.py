@@ -15,6 +15,7 @@ from typing import Protocol
 
 from ._core.codec import PEER_FRAME_LIMIT, Frame
 from ._core.layout import FormatError
+from .config import parse_address
 from .connection import Complaints, FrameProtocol
 from .errors import ConfigurationError, CopycatError, SerializationError
 from .handshake import CLIENT, Hello, Refusal, Welcome, unpack_control
@@ -30,26 +31,15 @@ DEMOTED_FOR = 0.5
 _UNNEEDED = ConnectionAbortedError("not needed")
 
 
-def parse_address(text: str | Address) -> Address:
-    """``host:port`` (an IPv6 host in brackets) as an `Address`; raises `ConfigurationError`."""
-    if isinstance(text, Address):
-        return text
-    host, colon, port = text.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    if not colon or not host:
-        raise ConfigurationError(f"{text!r} is not an address: write host:port")
-    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
-        raise ConfigurationError(f"port {port} of {text!r} is not in 1-65535")
-    return Address(host, int(port))
-
-
 def parse_addresses(addresses: str | Iterable[str | Address]) -> list[Address]:
     """Addresses from a comma-separated string or a list; raises `ConfigurationError`."""
     parts = addresses.split(",") if isinstance(addresses, str) else list(addresses)
     parsed = [parse_address(part) for part in parts if not isinstance(part, str) or part.strip()]
     if not parsed:
         raise ConfigurationError("no member's address is given")
+    for address in parsed:
+        if address.port == 0:
+            raise ConfigurationError(f"port 0 of {address} is not in 1-65535")
     return list(dict.fromkeys(parsed))
 
 
