@@ -62,7 +62,7 @@ class MemberOptions:
     """Limits of one member, in bytes."""
 
     raft: RaftOptions
-    pipeline_batches: int = 8  # proposed and not committed; what comes meanwhile is gathered
+    pipeline_batches: int = 4  # proposed and not committed; what comes meanwhile is gathered
     batch_bytes: int = 256 << 10  # a batch is cut here (PERFORMANCE.md: groups near 256 KiB)
     backlog_bytes: int = 64 << 20  # logged and not applied: beyond it new commands are refused
     apply_bytes: int = 4 << 20  # applied in one turn at most, so that heartbeats are not starved
