@@ -10,6 +10,7 @@ beyond 64 bits, 5 Decimal, 6 UUID, 7 datetime, 8 date, 9 time, 10 timedelta.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
@@ -137,6 +138,7 @@ class Serializer:
         self.opaque = opaque
         self._own = _Registry()
         self._depth = 0
+        self._room = DEPTH_MAX
         self._packers: list[msgpack.Packer] = []
         # Looked up once: these run for every command.
         self._pack = self._new_packer(_BUFFER).pack
@@ -163,10 +165,10 @@ class Serializer:
             if type(value) is list:
                 for item in value:
                     if type(item) in _CONTAINERS:
-                        _check_depth(value, DEPTH_MAX)
+                        _check_depth(value, self._room)
                         break
             elif type(value) in _CONTAINERS:
-                _check_depth(value, DEPTH_MAX)
+                _check_depth(value, self._room)
             return self._pack(value)  # type: ignore[no-any-return]
         except SerializationError:
             raise
@@ -180,10 +182,10 @@ class Serializer:
             if type(value) is list:
                 for item in value:
                     if type(item) in _CONTAINERS:
-                        _check_depth(value, DEPTH_MAX)
+                        _check_depth(value, self._room)
                         break
             elif type(value) in _CONTAINERS:
-                _check_depth(value, DEPTH_MAX)
+                _check_depth(value, self._room)
             return value
         except SerializationError:
             raise
@@ -192,6 +194,24 @@ class Serializer:
             raise SerializationError(f"the bytes do not decode: {reason}") from problem
         except RecursionError:
             raise SerializationError("the bytes nest too deeply") from None
+
+    def pack_state(self, value: object) -> bytes:
+        """As `pack`, for a machine's whole state: around values there may be as much again."""
+        with self._deeper():
+            return self.pack(value)
+
+    def unpack_state(self, data: bytes) -> Any:
+        """As `unpack`, for what `pack_state` made."""
+        with self._deeper():
+            return self.unpack(data)
+
+    @contextlib.contextmanager
+    def _deeper(self) -> Iterator[None]:
+        self._room = 2 * DEPTH_MAX
+        try:
+            yield
+        finally:
+            self._room = DEPTH_MAX
 
     # -- writing -------------------------------------------------------------------------------
 

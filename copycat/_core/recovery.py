@@ -36,10 +36,16 @@ _HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What must be made durable before the log is used: zeros over a torn tail, files to delete."""
+    """What must be made durable before the log is used: zeros over a torn tail, files to delete.
+
+    ``rewrites`` are the bytes of the log that may have been read from memory only: a killed process
+    wrote them and may not have synced them, or its sync failed and the pages count as clean (H60).
+    They are written once more, and everything is synced.
+    """
 
     writes: list[tuple[File, int, bytes]]
     segments: list[tuple[int, File]]
+    rewrites: list[tuple[File, int, bytes]]
 
 
 @dataclass(slots=True)
@@ -89,7 +95,8 @@ def recover(
     last_id = found.segments[-1].id if found.segments else 0
     torn += [spare for spare in spares if spare[0] < last_id]  # ids must rise along the log
     found.spares = [spare for spare in spares if spare[0] > last_id]
-    repair = Repair(_clean_tail(found.segments[-1]) if found.segments else [], sorted(torn))
+    cleaning = _clean_tail(found.segments[-1]) if found.segments else []
+    repair = Repair(cleaning, sorted(torn), _unproven(found.segments))
     log.adopt(
         found.segments,
         found.spares,
@@ -101,6 +108,22 @@ def recover(
         last_time_us=found.time_us,
     )
     return repair
+
+
+def _unproven(segments: list[Segment]) -> list[tuple[File, int, bytes]]:
+    """The end of the log, from the first entry that its last frame does not say was durable."""
+    filled = [segment for segment in segments if segment.next_index > segment.base_index]
+    durable = filled[-1].last_durable_index() if filled else 0
+    rewrites: list[tuple[File, int, bytes]] = []
+    for segment in segments:
+        if segment.base_index > durable:
+            rewrites.append((segment.file, 0, bytes(segment.view[:SEGMENT_DATA_OFFSET])))
+        for image, _, base, count in segment.frames(max(durable + 1, segment.base_index)):
+            if base + count - 1 > durable:
+                start = image - FRAME_HEADER_SIZE
+                rewrites.append((segment.file, start, bytes(segment.view[start : segment.end])))
+                break
+    return rewrites
 
 
 def _clean_tail(segment: Segment) -> list[tuple[File, int, bytes]]:

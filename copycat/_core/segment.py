@@ -188,3 +188,10 @@ class Segment:
         for image, _, _, _ in self.frames(self.next_index - 1):
             crc = int.from_bytes(self.view[image + 4 : image + 8], "little")
         return crc
+
+    def last_durable_index(self) -> int:
+        """What the last frame says was durable when it was staged; 0 if there is no frame."""
+        at = 0
+        for image, _, _, _ in self.frames(self.next_index - 1):
+            at = image - FRAME_HEADER_SIZE
+        return int(FRAME_HEADER.unpack_from(self.view, at)[4]) if at else 0

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
-from ..errors import ConflictError, SerializationError
+from ..errors import ConflictError, Rejected, SerializationError
 from ..listeners import Inbox
 from ..machine import StateMachine, command, event, query
 from ..types import Consistency, EventType, Versioned
@@ -115,6 +115,13 @@ class MapMachine(StateMachine):
     @command
     def watch(self, id_: bytes, key: list[Any], prefix: str | None) -> None:
         """Tell this session of changes of one key ([key]) or of all ([]) with ``prefix``."""
+        if not (
+            isinstance(id_, bytes)
+            and isinstance(key, list)
+            and len(key) <= 1
+            and (prefix is None or isinstance(prefix, str))
+        ):
+            raise Rejected("a watch has an id, a list of at most one key, and a prefix or None")
         self.watchers[id_] = [self.commit.session, key, prefix]
 
     @command

@@ -138,8 +138,7 @@ class Applier:
                 image, at, count, skip, base + skip, self.time_us, id_,
                 self.executor.table, self._slow, self._events, self._flush_events,
             )  # fmt: skip
-            session.results.extend(results)
-            session.last_sequence = first + count - 1
+            session.answered(results)
             self._out.answers.append((id_, first + skip, results))
 
     def _slow(

@@ -78,7 +78,8 @@ class Desk:
         self._reads: dict[int, list[tuple[int, bytes]]] = {}  # Raft's read id -> queries
         self._waiting: list[tuple[int, int, bytes]] = []  # (index to reach, connection, queries)
         self._read_ids = 0
-        self.runs: list[bytes] = []  # admitted in this turn, to be logged
+        self.runs: list[bytes] = []  # admitted, to be logged
+        self.run_bytes = 0
         self._handlers: dict[int, Callable[[int, bytes], None]] = {
             Frame.RUN: self._run,
             Frame.REGISTER: self._register,
@@ -106,8 +107,7 @@ class Desk:
                 self._held.append((connection, type_, payload))
                 self._held_bytes += len(payload)
         except (FormatError, SerializationError, ValueError, TypeError) as problem:
-            self._reject(connection, Reason.MALFORMED, type_, 0, 0, 0, str(problem))
-            self._close.append(connection)
+            self._malformed(connection, type_, problem)
 
     def gone(self, connection: int) -> None:
         """A client's connection is closed."""
@@ -115,6 +115,7 @@ class Desk:
             del self._attached[session]
         self._waiting = [query for query in self._waiting if query[1] != connection]
         self._held = [held for held in self._held if held[0] != connection]
+        self._held_bytes = sum(len(held[2]) for held in self._held)
 
     def began_serving(self) -> None:
         """The member can serve as leader from now on: what was held is looked at."""
@@ -127,8 +128,12 @@ class Desk:
         """The member does not lead any more: nothing can be promised."""
         held, self._held, self._held_bytes = self._held, [], 0
         for connection, type_, payload in held:
-            self._reject_frame(connection, type_, payload, Reason.NOT_LEADER, 0)
+            try:
+                self._reject_frame(connection, type_, payload, Reason.NOT_LEADER, 0)
+            except FormatError as problem:  # it was held before anybody looked at it
+                self._malformed(connection, type_, problem)
         self.runs.clear()
+        self.run_bytes = 0
         self._appended.clear()
         self._attached.clear()
         self._registering.clear()
@@ -233,9 +238,9 @@ class Desk:
             (event_index,) = self._single(payload)
             if not isinstance(event_index, int):
                 raise FormatError("a keep-alive names the last event received")
-            self.runs.append(payload)
+            self._admit(payload)
         elif kind == Kind.UNREGISTER and count == 1:
-            self.runs.append(payload)
+            self._admit(payload)
         else:
             raise FormatError(f"clients do not send runs of kind {kind}")
 
@@ -266,7 +271,7 @@ class Desk:
             )
             return
         self._appended[id_] = first + count - 1
-        self.runs.append(slice_run(payload, 0, skip) if skip else payload)
+        self._admit(slice_run(payload, 0, skip) if skip else payload)
 
     def _answer_from_cache(
         self, connection: int, session: Session, first: int, count: int
@@ -293,7 +298,7 @@ class Desk:
         ):
             raise FormatError("a registration needs a uuid, a timeout in ms, and a name")
         self._registering[uuid] = connection
-        self.runs.append(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, payload)]))
+        self._admit(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, payload)]))
 
     def _attach(self, connection: int, payload: bytes) -> None:
         if len(payload) != ATTACH_HEAD.size:
@@ -336,6 +341,14 @@ class Desk:
         self._send(connection, Frame.ADMIN_REPLY, self._serializer.pack(reply))
 
     # -- helpers -------------------------------------------------------------------------------
+
+    def _malformed(self, connection: int, type_: int, problem: Exception) -> None:
+        self._reject(connection, Reason.MALFORMED, type_ & 0xFF, 0, 0, 0, str(problem))
+        self._close.append(connection)
+
+    def _admit(self, run: bytes) -> None:
+        self.runs.append(run)
+        self.run_bytes += len(run)
 
     def _single(self, payload: bytes) -> list[object]:
         """The arguments of a run's only command."""

@@ -142,6 +142,11 @@ class Executor:
         self._instances[id_] = instance
         return instance
 
+    def check_state(self, id_: int) -> None:
+        """Raise `SerializationError` if the machine's state could not be put into a snapshot."""
+        instance = self._instances[id_]
+        instance.serializer.pack_state(instance.machine.snapshot())
+
     def delete(self, id_: int) -> None:
         """Forget an instance; its id is never given out again."""
         self._instances.pop(id_, None)
@@ -212,7 +217,7 @@ class Executor:
     def image(self) -> list[object]:
         """All instances for a snapshot."""
         return [
-            [i.id, i.path, i.type_name, i.serializer.pack(i.machine.snapshot())]
+            [i.id, i.path, i.type_name, i.serializer.pack_state(i.machine.snapshot())]
             for i in self._instances.values()
         ]
 
@@ -222,7 +227,7 @@ class Executor:
         self.table.clear()
         for id_, path, type_name, state in image:
             instance = self.create(id_, path, type_name)
-            instance.machine.restore(instance.serializer.unpack(state))
+            instance.machine.restore(instance.serializer.unpack_state(state))
 
     def _resolve(
         self, resource: int, operation: int, *, queries: bool
@@ -261,7 +266,9 @@ def failure(status: Status, *value: object) -> bytes:
 
 def result_of(problem: Exception, serializer: Serializer) -> bytes:
     """The result that tells a caller about ``problem``, free of anything member-specific."""
-    message = _ADDRESS.sub("0x…", str(problem.args[0] if problem.args else ""))[:MESSAGE_MAX]
+    # Only a text is taken as it is: the repr of anything else may differ from member to member.
+    text = problem.args[0] if problem.args and isinstance(problem.args[0], str) else ""
+    message = _ADDRESS.sub("0x…", text)[:MESSAGE_MAX]
     if isinstance(problem, Rejected):
         return failure(Status.REJECTED, message)
     if isinstance(problem, ConflictError):

@@ -48,6 +48,9 @@ class HardStateFile:
         valid = [slot for slot in map(_decode, slots) if slot is not None]
         if valid:
             self._sequence, self.state = max(valid, key=lambda slot: slot[0])
+            # A killed process may have written it and not synced it: it was read from memory, and
+            # what is promised from here on must not rest on that.
+            self.save(self.state)
         elif any(any(slot) for slot in slots):
             raise CorruptLogError(
                 f"both slots of {self._file.path} are damaged: the term and the vote of this "

@@ -63,6 +63,8 @@ def load_identity(disk: Disk, name: str, members: Iterable[str], random: Random)
         StorageError: a log is there without an identity, or the other way round.
     """
     identity = _read(disk)
+    if identity is not None:
+        _settle(disk)
     if identity is None:
         _refuse_history(disk)
         identity = Identity(name, random.randbytes(16))
@@ -167,6 +169,16 @@ def _read(disk: Disk) -> Identity | None:
             hint="restore it from a backup of this very directory, or remove the whole directory",
         ) from problem
     return Identity(name, uuid, cluster, founders)
+
+
+def _settle(disk: Disk) -> None:
+    """Make durable what was read: a killed process may have written it and not synced it yet."""
+    file = disk.open(NAME)
+    try:
+        file.sync()
+    finally:
+        file.close()
+    disk.sync_directory("")
 
 
 def _refuse_history(disk: Disk) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from .._core.kernel import encode_run, seal_batch
 from .._core.layout import FormatError, Kind
-from ..errors import CopycatError
+from ..errors import CopycatError, SerializationError
 from ..ports import Random
 from ..raft import Membership, Raft, RaftOptions, Role, Trail
 from ..raft.inputs import (
@@ -276,6 +276,7 @@ class Member:
             if len(under_way) >= self._options.pipeline_batches:
                 return False  # they form a larger batch with whatever comes until one commits
             self._desk.runs = []
+            self._desk.run_bytes = 0
         else:
             if self._now < self._tick_at or not self._tick_is_due():
                 return False
@@ -326,9 +327,11 @@ class Member:
             budget = self._options.apply_bytes
             while applier.index < commit and budget > 0:
                 first = applier.index + 1
-                last, size = log_.window_end(first, min(budget, 1 << 20))
+                last, _ = log_.window_end(first, min(budget, 1 << 20))
+                size = 0
                 for image in log_.images(first, min(last, commit)):
                     applier.apply(image)
+                    size += len(image)
                 if first >= self._term_start:
                     self._backlog_bytes -= size
                 budget -= size
@@ -347,7 +350,8 @@ class Member:
     @property
     def overloaded(self) -> bool:
         """Whether too much of what this leader logged is not applied yet."""
-        return self._backlog_bytes > self._options.backlog_bytes
+        waiting = self._backlog_bytes + self._desk.run_bytes
+        return waiting > self._options.backlog_bytes
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -366,11 +370,16 @@ class Member:
         """Begin to save the state at the applied index, which is returned."""
         index = self._applier.index
         term = self._store.log.term_at(index)
-        if self._snapshotting or term is None or index == 0:
+        if self._snapshotting or term is None or index == 0 or self._unsaved is not None:
+            # (A snapshot of a term must not be durable before the hard state that entered it.)
             return index
-        body = self._applier.image()
-        self._snapshotting = True
         self._bytes_since_snapshot = 0
+        try:
+            body = self._applier.image()
+        except SerializationError as problem:
+            log.error("%s: no snapshot, so the log cannot be cut: %s", self.name, problem)
+            return index
+        self._snapshotting = True
 
         def then(info: SnapshotInfo) -> None:
             self._snapshotting = False
@@ -389,8 +398,9 @@ class Member:
 
     def _cut_log(self, info: SnapshotInfo) -> None:
         """Drop whole segments below the snapshot, but not what a follower still catches up on."""
-        horizon = info.index
         log_ = self._store.log
+        # Commitment may run ahead of this disk: what it has yet to write is not dropped.
+        horizon = min(info.index, log_.durable_index)
         for peer in self._raft.progress_of():
             if peer.name in self._peers_up and log_.base_index < peer.match_index < horizon:
                 last, _ = log_.window_end(peer.match_index + 1, self._options.retain_bytes)

@@ -10,6 +10,8 @@ import heapq
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+RESULT_BYTES_MAX = 64 << 20
+"""Results of one session that it has not acknowledged, beyond which the session ends."""
 EVENT_BYTES_MAX = 8 << 20
 """Unacknowledged events of one session beyond this many bytes end the session (H44)."""
 
@@ -26,6 +28,7 @@ class Session:
         "last_event",
         "last_sequence",
         "name",
+        "result_bytes",
         "results",
         "seen_us",
         "timeout_us",
@@ -41,6 +44,7 @@ class Session:
         self.last_sequence = 0
         self.acknowledged = 0
         self.results: deque[bytes] = deque()  # of sequences acknowledged+1 .. last_sequence
+        self.result_bytes = 0
         self.events: deque[tuple[int, int, bytes]] = deque()  # (index, index before, payload)
         self.event_bytes = 0
         self.last_event = 0
@@ -59,10 +63,29 @@ class Session:
             return
         if drop == len(self.results):
             self.results.clear()
+            self.result_bytes = 0
         else:
             for _ in range(drop):
-                self.results.popleft()
+                self.result_bytes -= len(self.results.popleft())
         self.acknowledged = sequence
+
+    def answered(self, results: list[bytes]) -> None:
+        """Keep the results of the commands after ``last_sequence``, which rises by as many."""
+        self.results.extend(results)
+        self.last_sequence += len(results)
+        self.result_bytes += sum(map(len, results))
+        if self.result_bytes > RESULT_BYTES_MAX:
+            self._doom()
+
+    def _doom(self) -> None:
+        """End it early: what it owns may only be given away when its client has surely given up,
+        which is at the deadline, so it is not removed, only never refreshed again."""
+        self.doomed = True
+        self.events.clear()
+        self.event_bytes = 0
+        self.acknowledged = self.last_sequence
+        self.results.clear()
+        self.result_bytes = 0
 
     def cached(self, first: int, count: int) -> list[bytes] | None:
         """The results of ``count`` sequences from ``first``; None if one of them is forgotten."""
@@ -78,11 +101,7 @@ class Session:
         self.event_bytes += len(payload)
         self.last_event = index
         if self.event_bytes > EVENT_BYTES_MAX:
-            # What it owns may only be given away when its client has surely given up, which is
-            # at the deadline: so it is not removed here, only never refreshed again.
-            self.doomed = True
-            self.events.clear()
-            self.event_bytes = 0
+            self._doom()
         return previous
 
     def acknowledge_events(self, index: int) -> None:
@@ -104,6 +123,7 @@ class Session:
         session = cls(*image[:5])
         session.last_sequence, session.acknowledged = image[5], image[6]
         session.results.extend(image[7])
+        session.result_bytes = sum(map(len, session.results))
         session.events.extend((index, before, payload) for index, before, payload in image[8])
         session.event_bytes = sum(len(event[2]) for event in session.events)
         session.last_event, session.doomed = image[9], image[10]

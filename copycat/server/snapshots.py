@@ -64,6 +64,14 @@ class Snapshots:
             return None
         path = f"{DIRECTORY}/{whole[-1]}"
         info, body = self._parse(path, self._read(path))
+        # A killed process may have renamed it and not synced the directory: the log it replaces is
+        # dropped only when its name is durable.
+        file = self._disk.open(path)
+        try:
+            file.sync()
+        finally:
+            file.close()
+        self._disk.sync_directory(DIRECTORY)
         self.remove_before(info.index)
         return info, body
 

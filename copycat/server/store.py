@@ -22,6 +22,8 @@ from .hardstate import HardStateFile
 from .snapshots import SnapshotInfo, Snapshots
 
 DIRECTORY = "log"
+PREPARE_REST = 200
+"""Turns between two attempts to prepare a segment on a disk that is full."""
 
 log = logging.getLogger("copycat.store")
 
@@ -52,6 +54,7 @@ class Store:
         self._on_durable = on_durable
         self._busy = False
         self._preparing = False
+        self._rest = 0  # turns until a failed preparation is tried again
         self._staged_hard_state: HardState | None = None
         self._truncations: list[Truncation] = []
         self._obsolete: list[tuple[int, File]] = []
@@ -81,6 +84,12 @@ class Store:
             base_index=self.snapshot.index if self.snapshot else 0,
         )  # fmt: skip
         self._truncate(Truncation(repair.writes, repair.segments))
+        for file, offset, data in repair.rewrites:
+            file.pwrite(data, offset)
+        for segment_id, file in files:
+            if (segment_id, file) not in repair.segments:
+                file.sync()
+        self._disk.sync_directory(DIRECTORY)
         self._match_snapshot_and_log()
         if self.log.needs_segment():
             # Before anybody waits for us: the first batch must not have to wait for a file.
@@ -129,7 +138,9 @@ class Store:
             if job is not None:
                 self._busy = True
                 jobs.append(job)
-        if not self._preparing and self.log.needs_segment():
+        if self._rest:
+            self._rest -= 1
+        elif not self._preparing and self.log.needs_segment():
             self._preparing = True
             id_ = self.log.take_segment_id()
             prepared = self._prepared(id_)
@@ -200,8 +211,10 @@ class Store:
         return then
 
     def _unprepared(self, error: BaseException) -> None:
-        """No spare segment: go on in the current one. The roll itself tries once more."""
+        """No spare segment: go on in the current one, and try again after a while."""
         log.error("no segment could be prepared: %s", error)
+        self._preparing = False
+        self._rest = PREPARE_REST
 
     def _delete(self, segments: list[tuple[int, File]]) -> None:
         """Remove segments in the order given, each step durable, so that no hole can appear."""

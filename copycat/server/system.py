@@ -13,7 +13,13 @@ from typing import Protocol
 
 from .._core.calls import OK, OK_NONE
 from .._core.layout import Status
-from ..errors import ConfigurationError, ResourceTypeError, UnknownResourceError
+from ..errors import (
+    ConfigurationError,
+    Rejected,
+    ResourceTypeError,
+    SerializationError,
+    UnknownResourceError,
+)
 from ..paths import normal_path
 from ..serializer import Serializer
 from ..system import SystemOperation
@@ -130,6 +136,14 @@ class System:
             self._tree.create(path)
             resource = self._state.index
             self._executor.create(resource, path, type_name)
+            try:
+                self._executor.check_state(resource)
+            except SerializationError as problem:
+                self._executor.delete(resource)
+                raise Rejected(
+                    f"the state of {type_name} cannot be put into a snapshot: {problem.args[0]}; "
+                    "give it plain attributes, or snapshot() and restore()"
+                ) from problem
             self._tree.place(path, resource)
         return [resource, [self._schema.intern(name) for name in operations]]
 
