@@ -35,6 +35,11 @@ class World:
         files = [(int(name[:-4]), self.disk.open(f"log/{name}")) for name in names]
         repair = recover(self.log, files, CLUSTER, MEMBER, 256, base)  # type: ignore[arg-type]
         self.carry_out(Truncation(repair.writes, repair.segments))
+        for file, offset, data in repair.rewrites:
+            file.pwrite(data, offset)
+        for segment in self.log._segments:
+            segment.file.sync()
+        self.disk.sync_directory("log")
 
     def prepare(self, id_: int, size: int) -> SimulatedFile:
         file = self.disk.open(f"log/{id_:08d}.seg", create=True)
