@@ -287,7 +287,7 @@ class Opening:
         waited = 0
         while True:
             self._connection = connect(
-                [address for address in addresses if address is not None],
+                [address for address in addresses if address is not None and address.port],
                 name=running.name,
                 **self._client_options,
             )
