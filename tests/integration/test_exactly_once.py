@@ -23,8 +23,8 @@ from .cluster import PATIENCE, client, digests, kill, leader, restart, servers
 
 IN_FLIGHT = 4000
 """More than a client sends without an answer: there is something in every stage of its way."""
-LOGGED_ONLY = 1000
-"""Entries that a leader has logged and sent, and that nobody has acknowledged."""
+LOGGED_ONLY = 64
+"""Entries that a leader has logged and sent, and nobody acknowledged (few batches may be so)."""
 MOMENTS = (1, 2_000, 7_000)
 """A strike falls on the answer of this number since the last one."""
 
