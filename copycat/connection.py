@@ -106,6 +106,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._heard = False
         self._reading = True
         self._closing = False
+        self._congested = False  # bytes wait in the transport
 
     # -- what its owner does -------------------------------------------------------------------
 
@@ -129,12 +130,16 @@ class FrameProtocol(asyncio.BufferedProtocol):
         if self._preamble_due:
             self._preamble_due = False
             data = PREAMBLE + data
-        if transport.get_write_buffer_size() > self._write_limit:
+        transport.write(data)
+        if self._congested:
+            self._watch_backlog(transport.get_write_buffer_size())
+
+    def _watch_backlog(self, waiting: int) -> None:
+        """``waiting`` bytes wait for the peer to read: say so, or give it up."""
+        if waiting > self._write_limit:
             self._complain(f"{self.peer} does not read: {self._write_limit} bytes wait for it")
             self.abort()
-            return
-        transport.write(data)
-        if not self.overflowing and transport.get_write_buffer_size() > WRITE_HIGH_WATER:
+        elif not self.overflowing and waiting > WRITE_HIGH_WATER:
             self.overflowing = True
             if self.on_drained is not None:
                 self.on_drained()
@@ -218,9 +223,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The kernel's buffer is full; how much waits beyond it is watched in `write`."""
+        self._congested = True
 
     def resume_writing(self) -> None:
         """What waited for the peer has left."""
+        self._congested = False
         if self.overflowing:
             self.overflowing = False
             if self.on_drained is not None:

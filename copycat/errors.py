@@ -279,7 +279,10 @@ class InvariantViolated(CopycatError):
     default_hint = "keep the data directory and report this: it must never happen"
 
 
-def invariant(holds: bool, message: str) -> None:
-    """Raise `InvariantViolated` unless ``holds``; unlike ``assert`` it survives ``python -O``."""
+def invariant(holds: bool, message: str, *values: object) -> None:
+    """Raise `InvariantViolated` unless ``holds``; unlike ``assert`` it survives ``python -O``.
+
+    ``values`` fill the braces of ``message``: only then, since a check that holds must cost little.
+    """
     if not holds:
-        raise InvariantViolated(message)
+        raise InvariantViolated(message.format(*values))

@@ -111,9 +111,13 @@ class FrameBuffer:
     def feed(self, data: bytes | bytearray | memoryview) -> list[tuple[int, bytes]]:
         """Add ``data``; return the frames that are complete now as (type, payload)."""
         frames: list[tuple[int, bytes]] = []
-        buffer = self._data
-        buffer += data
         at = 0
+        buffer: bytes | bytearray | memoryview
+        if self._data or self._expect_preamble:
+            buffer = self._data
+            buffer += data
+        else:
+            buffer = data  # as nearly always: whole frames, which need no collecting
         if self._expect_preamble:
             head = bytes(buffer[: len(PREAMBLE)])
             if head != PREAMBLE[: len(head)]:
@@ -132,6 +136,9 @@ class FrameBuffer:
                 break
             frames.append((type_, bytes(memoryview(buffer)[at + HEADER_SIZE : stop])))
             at = stop
-        if at:
-            del buffer[:at]
+        if buffer is not self._data:
+            if at < end:
+                self._data += buffer[at:]
+        elif at:
+            del self._data[:at]
         return frames

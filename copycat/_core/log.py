@@ -173,9 +173,9 @@ class Log:
         """The whole batches that hold ``first_index`` to ``last_index``."""
         invariant(
             self.base_index < first_index <= last_index <= self.last_index,
-            f"images {first_index} to {last_index} were asked of a log from "
-            f"{self.base_index + 1} to {self.last_index}",
-        )
+            "images {} to {} were asked of a log that holds what follows {} up to {}",
+            first_index, last_index, self.base_index, self.last_index,
+        )  # fmt: skip
         found: list[bytes] = []
         for view, at, size, base, count in self._mapped(first_index):
             found.append(bytes(view[at : at + size]))
@@ -190,7 +190,7 @@ class Log:
     def append(self, image: bytes) -> None:
         """Stage the image of the next batch."""
         _, _, length, _, base, term, time_us, count, _ = BATCH_HEADER.unpack_from(image)
-        invariant(base == self.last_index + 1, f"batch {base} does not follow {self.last_index}")
+        invariant(base == self.last_index + 1, "batch {} does not follow {}", base, self.last_index)
         segment = self._segments[-1] if self._segments else None
         if segment is None or not segment.has_room(length):
             segment = self._roll(length)

@@ -66,8 +66,9 @@ class Following:
         # Committed entries are in the leader's log; below the base their terms are not known here.
         invariant(
             index < me.trail.base_index or me.trail.holds(index, term),
-            f"the leader has term {term} at {index}, which is committed here with another",
-        )
+            "the leader has term {} at {}, which is committed here with another",
+            term, index,
+        )  # fmt: skip
         return True
 
     def answer(self) -> None:
@@ -105,7 +106,7 @@ class Following:
     def take_chunk(self, chunk: SnapshotChunk) -> None:
         """Hand a piece of a snapshot out to be written, unless we are past it already (H19)."""
         if chunk.index > self._me.commit_index:
-            self._me.ready.chunks.append(chunk)
+            self._me.ready.chunks += (chunk,)
         else:
             self.installed(chunk.index)
 

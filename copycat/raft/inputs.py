@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from .messages import Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: see ``messages``
 class Receive:
     """A message arrived from another member."""
 
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen: see ``messages``
 class Durable:
     """Everything in this member's log up to ``index`` is on disk.
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Nobody changes a message, but those of every batch are not declared frozen: that would make them
+# four times as dear to create.
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class Span:
     """A batch as Raft sees it: the indexes it covers and its term."""
 
@@ -18,7 +21,7 @@ class Span:
     term: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class AppendRequest:
     """Whole batches after ``prev_index``, or none (a heartbeat or a read round).
 
@@ -39,8 +42,19 @@ class AppendRequest:
     spans: tuple[Span, ...] = ()
     images: tuple[bytes, ...] = ()
 
+    def says_the_same(self, other: AppendRequest) -> bool:
+        """Whether another one, which may go to another peer, has the same content."""
+        return (
+            self.last_index == other.last_index
+            and self.prev_index == other.prev_index
+            and self.commit_index == other.commit_index
+            and self.round == other.round
+            and self.term == other.term
+            and self.prev_term == other.prev_term
+        )
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, unsafe_hash=True)
 class AppendResponse:
     """``match_index``: durable here and equal to the leader's log.
 

@@ -234,7 +234,7 @@ class Raft:
             if me.role is Role.LEADER:
                 self._reads.waiting.append(news.id)
             else:
-                me.ready.reads_failed.append(news.id)
+                me.ready.reads_failed += (news.id,)
         elif isinstance(news, PeerLost | PeerRefused):
             self._replication.peer_lost(news.name)
             if isinstance(news, PeerRefused) and news.name == me.leader:
@@ -245,6 +245,14 @@ class Raft:
     def _receive(self, message: Message) -> None:
         """The rule of terms: a later one is entered, an earlier one is told so (thesis 3.3)."""
         me = self._me
+        if message.term == me.term:  # as nearly always; the two that come all the time first
+            if isinstance(message, AppendRequest):
+                self._hear_leader(message.sender)
+                self._following.take(message)
+                return
+            if isinstance(message, AppendResponse):
+                self._replication.take(message)
+                return
         if message.term - me.term > MAX_TERM_JUMP:
             return
         if isinstance(message, VoteRequest):
@@ -256,20 +264,16 @@ class Raft:
             return
         if message.term > me.term:
             self._enter_term(message.term)
-        if message.term < me.term:
+            self._receive(message)
+        elif message.term < me.term:
             self._tell_term(message)
-        elif isinstance(message, AppendRequest):
-            self._hear_leader(message.sender)
-            self._following.take(message)
-        elif isinstance(message, AppendResponse):
-            self._replication.take(message)
         elif isinstance(message, VoteResponse):
             self._election.count(message)
             self._conclude_poll()
         elif isinstance(message, SnapshotChunk):
             self._hear_leader(message.sender)
             self._following.take_chunk(message)
-        else:
+        elif isinstance(message, SnapshotResponse):
             self._replication.take_snapshot_answer(message)
 
     def _receive_vote_request(self, request: VoteRequest) -> None:
@@ -303,7 +307,7 @@ class Raft:
             me.leader = None
             me.ready.deposed = True
             me.ready.elected = False
-            me.ready.reads_failed.extend(self._reads.fail())
+            me.ready.reads_failed += tuple(self._reads.fail())
             self._replication.stop()
             self._election.restart_timer()
         me.role = Role.FOLLOWER
@@ -370,4 +374,4 @@ class Raft:
             self._reads.begin(self._replication.begin_read_round(), me.commit_index)
         self._replication.flush()
         if self._reads.asked:
-            me.ready.reads.extend(self._reads.confirmed(self._replication.confirmed_round()))
+            me.ready.reads = self._reads.confirmed(self._replication.confirmed_round())

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .messages import Message, SnapshotChunk, SnapshotResponse
@@ -46,9 +47,9 @@ class Ready:
     commit_index: int = 0
     elected: bool = False  # just became leader: propose the no-op now, before anything else
     deposed: bool = False  # just stopped being leader: proposals without an answer are unknown
-    reads: list[tuple[int, int]] = field(default_factory=list)  # (id, index): serve once applied
-    reads_failed: list[int] = field(default_factory=list)  # not leader (any more): ask elsewhere
-    install: list[str] = field(default_factory=list)  # peers that need a snapshot: begin sending
-    chunks: list[SnapshotChunk] = field(default_factory=list)  # accepted: write, then answer
-    snapshot_answers: list[SnapshotResponse] = field(default_factory=list)  # send the next chunk
+    reads: Sequence[tuple[int, int]] = ()  # (id, index): serve once applied
+    reads_failed: tuple[int, ...] = ()  # not leader (any more): ask elsewhere
+    install: tuple[str, ...] = ()  # peers that need a snapshot: begin sending
+    chunks: tuple[SnapshotChunk, ...] = ()  # accepted: write, then answer
+    snapshot_answers: tuple[SnapshotResponse, ...] = ()  # send the next chunk
     wake_at: float = 0.0  # step again at this time at the latest

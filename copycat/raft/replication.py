@@ -48,6 +48,8 @@ class Replication:
         self._wanted_round = 0  # the newest round that everybody is to be asked
         self._notice_at = NEVER
         self._tick_at = NEVER
+        self._news = False  # somebody acknowledged something since it was last counted
+        self._counted = -1  # our own durable index when it was last counted
         self.first_index: int | None = None  # of the own term: the no-op's
 
     def start(self) -> None:
@@ -63,6 +65,7 @@ class Replication:
         self._peers = {}
         self._round = self._wanted_round = 0
         self._notice_at = self._tick_at = NEVER
+        self._counted = -1
         self.first_index = None
 
     @property
@@ -137,9 +140,11 @@ class Replication:
             return
         invariant(
             answer.match_index <= me.trail.last_index,
-            f"{answer.sender} acknowledges {answer.match_index}, our log ends before it",
-        )
+            "{} acknowledges {}, our log ends before it",
+            answer.sender, answer.match_index,
+        )  # fmt: skip
         peer.heard(answer.round, me.now)
+        self._news = True
         peer.acknowledge(answer.match_index)
         if answer.success:
             peer.matched(answer.round)
@@ -173,10 +178,11 @@ class Replication:
                 f"{answer.sender} installed a snapshot at {answer.index}, our log ends before it",
             )
             peer.transfer_at = None
+            self._news = True
             peer.acknowledge(answer.index)
         elif peer.transfer_at is not None:
             peer.transfer_at = me.now
-            me.ready.snapshot_answers.append(answer)
+            me.ready.snapshot_answers += (answer,)
 
     def peer_lost(self, name: str) -> None:
         """What was on its way to ``name`` is gone."""
@@ -193,6 +199,10 @@ class Replication:
         """
         me = self._me
         peers = self._peers
+        if not self._news and me.durable_index == self._counted:
+            return
+        self._news = False
+        self._counted = me.durable_index
         index = reached(
             me.membership,
             lambda name: me.durable_index if name == me.name else peers[name].match_index,
@@ -209,10 +219,11 @@ class Replication:
         if notify:
             self._notice_at = NEVER
         behind = False
+        last_index = me.trail.last_index
         for peer in self._peers.values():
             if peer.next_index <= me.trail.base_index:
                 self._transfer(peer)
-            else:
+            elif peer.next_index <= last_index or peer.state is not ProgressState.REPLICATE:
                 self._send_windows(peer)
             if peer.asked_round < self._wanted_round:
                 self._send_empty(peer)
@@ -229,7 +240,7 @@ class Replication:
         peer.need_snapshot()
         if peer.transfer_at is None and peer.answering:
             peer.transfer_at = self._me.now
-            self._me.ready.install.append(peer.name)
+            self._me.ready.install += (peer.name,)
 
     def _send_windows(self, peer: Progress) -> None:
         if peer.state is ProgressState.SNAPSHOT:

@@ -97,16 +97,16 @@ class Standing:
         if index > self.commit_index:
             invariant(
                 index <= self.trail.last_index,
-                f"cannot commit {index}: the log ends at {self.trail.last_index}",
-            )
+                "cannot commit {}: the log ends at {}", index, self.trail.last_index,
+            )  # fmt: skip
             self.commit_index = index
 
     def made_durable(self, index: int) -> None:
         """Everything up to ``index`` is on disk."""
         invariant(
             index <= self.trail.last_index,
-            f"index {index} is said to be durable, but the log ends at {self.trail.last_index}",
-        )
+            "index {} is said to be durable, but the log ends at {}", index, self.trail.last_index,
+        )  # fmt: skip
         self.durable_index = max(self.durable_index, index)
 
     def append(self, span: Span, image: bytes) -> None:

@@ -66,8 +66,8 @@ class Applier:
         """Apply one verified image; it must begin right after ``index``."""
         header = BATCH_HEADER.unpack_from(image)
         base, time_us, count = header[4], header[6], header[7]
-        invariant(base == self.index + 1, f"applied {self.index}, then a batch from {base}")
-        invariant(time_us >= self.time_us, f"log time went back at index {base}")
+        invariant(base == self.index + 1, "applied {}, then a batch from {}", self.index, base)
+        invariant(time_us >= self.time_us, "log time went back at index {}", base)
         self.time_us = time_us
         self.index = base
         runs = batch_runs(image)
@@ -132,7 +132,7 @@ class Applier:
         session.acknowledge(acknowledged)
         # The first ``skip`` commands were applied before: an old leader had logged them already.
         skip = session.last_sequence + 1 - first
-        invariant(skip >= 0, f"session {id_} skipped from {session.last_sequence} to {first}")
+        invariant(skip >= 0, "session {} skipped from {} to {}", id_, session.last_sequence, first)
         if skip < count:
             results = run_commands(
                 image, at, count, skip, base + skip, self.time_us, id_,

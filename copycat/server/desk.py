@@ -86,6 +86,11 @@ class Desk:
             Frame.ATTACH: self._attach,
         }
 
+    @property
+    def waits(self) -> bool:
+        """Whether queries wait for an index to be applied, or to be answered at all."""
+        return bool(self._waiting)
+
     # -- in ------------------------------------------------------------------------------------
 
     def frame(self, connection: int, type_: int, payload: bytes) -> None:

@@ -6,12 +6,12 @@ feeds completions back as inputs of a later turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PeerFrame:
     """A frame arrived from another member."""
 
@@ -35,7 +35,7 @@ class PeerDown:
     refused: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ClientFrame:
     """A frame arrived on client connection number ``connection``."""
 
@@ -66,7 +66,7 @@ class Job:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class JobDone:
     """A job ended, with its result or its error."""
 
@@ -83,8 +83,10 @@ class Effects:
     """What the shell has to do after a turn, in this order: send, then start the jobs."""
 
     peer_frames: list[tuple[str, bytes]] = field(default_factory=list)  # (peer, whole frames)
-    client_frames: list[tuple[int, bytes]] = field(default_factory=list)  # (connection, frames)
-    close: list[int] = field(default_factory=list)  # client connections, after their frames
-    jobs: list[Job] = field(default_factory=list)
+    client_frames: Sequence[tuple[int, bytes]] = ()  # (connection, frames)
+    close: Sequence[int] = ()  # client connections, after their frames
+    jobs: Sequence[Job] = ()
+    prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest
+    leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
     fatal: BaseException | None = None  # the member must stop now: nothing else may be carried out

@@ -57,6 +57,12 @@ from .transfer import Receiver, Sender
 log = logging.getLogger("copycat.member")
 
 
+APPLY_DELAY_S = 0.005
+"""Seconds by which a follower may put off applying what is committed, for which nobody waits."""
+APPLY_LAG = 512
+"""Commands that may wait like that."""
+
+
 @dataclass(frozen=True, slots=True)
 class MemberOptions:
     """Limits of one member, in bytes."""
@@ -125,6 +131,10 @@ class Member:
         self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
         self._backlog_bytes = 0
         self._peers_up: set[str] = set()
+        self._alone = len(self._raft.membership.voters) == 1
+        self._leadership: tuple[int, str | None] | None = None  # as the shell knows it
+        self._apply_at = math.inf  # local time at which what is committed is applied at the latest
+        self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
 
     # -- one turn ------------------------------------------------------------------------------
 
@@ -147,9 +157,12 @@ class Member:
         self._desk.answer_queries()
         self._maybe_snapshot()
         effects.client_frames, effects.close = self._desk.take_frames()
-        effects.jobs = self._jobs + self._store.next_jobs()
+        effects.jobs = self._store.next_jobs()
         if self._jobs:
+            effects.jobs = self._jobs + effects.jobs
             self._jobs = []
+        # A follower's leader, or a lone member's client, waits for what these jobs make durable.
+        effects.prompt = not self._raft.is_leader or self._alone
         effects.wake_at = self._wake_at()
         return effects
 
@@ -201,6 +214,9 @@ class Member:
         ready = self._raft.step(self._now, inputs)
         self._raft_wake_at = ready.wake_at
         store = self._store
+        leadership = (self._raft.term, self._raft.leader)
+        if leadership != self._leadership:
+            self._leadership = self._effects.leadership = leadership
         if ready.hard_state is not None:
             self._unsaved = ready.hard_state
             store.save_hard_state(ready.hard_state)
@@ -230,12 +246,21 @@ class Member:
 
     def send(self, message: Message) -> None:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
-        images = None
         if isinstance(message, AppendRequest) and message.last_index > message.prev_index:
-            images = self._store.log.images(message.prev_index + 1, message.last_index)
-        frame = encode_message(message, images)
+            frame = self._append_frame(message)
+        else:
+            frame = encode_message(message)
         held = self._effects.peer_frames if self._unsaved is None else self._held
         held.append((message.to, frame))
+
+    def _append_frame(self, request: AppendRequest) -> bytes:
+        """The frame of a request with entries: mostly one and the same for all peers."""
+        last, frame = self._last_append
+        if last is None or not request.says_the_same(last):
+            images = self._store.log.images(request.prev_index + 1, request.last_index)
+            frame = encode_message(request, images)
+            self._last_append = (request, frame)
+        return frame
 
     def hard_state_saved(self, state: HardState) -> None:
         """The store made ``state`` durable."""
@@ -323,7 +348,8 @@ class Member:
         """Apply what is committed and answer; True when the member has just begun to serve."""
         applier, log_ = self._applier, self._store.log
         commit = self._raft.commit_index
-        if applier.index < commit:
+        if applier.index < commit and self._should_apply(commit):
+            self._apply_at = math.inf
             budget = self._options.apply_bytes
             while applier.index < commit and budget > 0:
                 first = applier.index + 1
@@ -346,6 +372,17 @@ class Member:
         self._tick_at = self._now
         self._desk.began_serving()
         return True
+
+    def _should_apply(self, commit: int) -> bool:
+        """A leader applies at once; a follower for whom nobody waits gathers a little.
+
+        Its acknowledgement is then not delayed by applying, and the price per batch is shared.
+        """
+        if self._raft.is_leader or self._desk.waits or commit - self._applier.index > APPLY_LAG:
+            return True
+        if self._apply_at == math.inf:
+            self._apply_at = self._now + APPLY_DELAY_S
+        return self._now >= self._apply_at
 
     @property
     def overloaded(self) -> bool:
@@ -474,8 +511,11 @@ class Member:
         }
 
     def _wake_at(self) -> float:
-        if self._inputs or self._applier.index < self._raft.commit_index:
+        if self._inputs:
             return self._now
+        if self._applier.index < self._raft.commit_index:
+            put_off = self._apply_at != math.inf
+            return min(self._raft_wake_at, self._apply_at) if put_off else self._now
         if not self._serving:
             return self._raft_wake_at
         deadline = self._applier.next_deadline_us()

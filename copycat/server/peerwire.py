@@ -23,6 +23,7 @@ from ..raft.messages import (
 )
 
 _APPEND = struct.Struct("<QQQQQQ")
+_APPEND_SIZE = _APPEND.size
 _APPEND_REPLY = struct.Struct("<QBQQQQ")
 _VOTE = struct.Struct("<QQQB")
 _VOTE_REPLY = struct.Struct("<QBB")
@@ -60,16 +61,19 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
             term, prev_index, prev_term, last, commit, round_ = _APPEND.unpack_from(payload)
             spans = []
             images = []
+            reached = prev_index
             end = len(payload)
-            if end > _APPEND.size:
+            if end > _APPEND_SIZE:
                 for at, length, base, count, batch_term, _ in scan_batches(
-                    payload, _APPEND.size, end
+                    payload, _APPEND_SIZE, end
                 ):
-                    spans.append(Span(base, base + count - 1, batch_term))
+                    if base != reached + 1:
+                        raise FormatError("the batches of an append do not follow one another")
+                    reached += count
+                    spans.append(Span(base, reached, batch_term))
                     images.append(payload[at : at + length])
-                _check_contiguous(spans, prev_index, last)
-            elif last != prev_index:
-                raise FormatError("an append promises entries and carries none")
+            if reached != last:
+                raise FormatError("an append does not end where it says")
             return AppendRequest(
                 term, sender, to, prev_index, prev_term, last, commit, round_,
                 tuple(spans), tuple(images),
@@ -95,16 +99,6 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
     except struct.error as problem:
         raise FormatError(f"a message of type {type_} has the wrong length") from problem
     raise FormatError(f"a member sent a frame of type {type_}")
-
-
-def _check_contiguous(spans: list[Span], prev_index: int, last_index: int) -> None:
-    expected = prev_index + 1
-    for span in spans:
-        if span.base_index != expected:
-            raise FormatError("the batches of an append do not follow one another")
-        expected = span.last_index + 1
-    if expected != last_index + 1:
-        raise FormatError("an append does not end where it says")
 
 
 def _frame(type_: Frame, head: bytes, parts: list[bytes]) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -25,10 +26,6 @@ log = logging.getLogger("copycat.pump")
 
 class Turning(Protocol):
     """What the pump needs of a `Member`."""
-
-    @property
-    def leadership(self) -> tuple[int, str | None]:
-        """(term, leader's name or None)."""
 
     def turn(self, now: float, inputs: list[MemberInput]) -> Effects:
         """Take inputs in; say what has to be done."""
@@ -82,7 +79,7 @@ class Pump:
         self._inputs: list[MemberInput] = []
         self._scheduled = False
         self._scheduled_at = 0.0
-        self._leadership: tuple[int, str | None] | None = None
+        self._turning = False
         self._wake_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -92,7 +89,7 @@ class Pump:
     def push(self, input_: MemberInput) -> None:
         """Hand an input to the member's next turn."""
         self._inputs.append(input_)
-        if not self._scheduled:
+        if not self._scheduled and not self._turning:
             self._schedule()
 
     def start(self) -> None:
@@ -134,22 +131,37 @@ class Pump:
         now = self._clock.now()
         if now - self._scheduled_at > STALL_S:
             self._stalled(now, now - self._scheduled_at, "others held the event loop")
-        inputs, self._inputs = self._inputs, []
-        self.turns += 1
-        try:
-            effects = self._member.turn(now, inputs)
-            if effects.fatal is None:
-                self._carry_out(effects)
-        except Exception as error:  # our own fault: the member must not go on
-            self.fail(error)
-            return
-        if effects.fatal is not None:
-            self.fail(effects.fatal)
-            return
-        after = self._clock.now()
-        if after - now > STALL_S:
-            self._stalled(after, after - now, f"a turn with {len(inputs)} inputs")
-        self._wake(effects.wake_at, after)
+        self._turning = True
+        begun = now
+        while True:
+            inputs, self._inputs = self._inputs, []
+            self.turns += 1
+            try:
+                effects = self._member.turn(now, inputs)
+                if effects.fatal is None:
+                    self._carry_out(effects)
+            except Exception as error:  # our own fault: the member must not go on
+                self.fail(error)
+                return
+            if effects.fatal is not None:
+                self.fail(effects.fatal)
+                return
+            now = self._clock.now()
+            if not (effects.prompt and self._inputs):
+                break
+        self._turning = False
+        if now - begun > STALL_S:
+            self._stalled(now, now - begun, f"a turn with {len(inputs)} inputs")
+        if self._inputs and not self._closed:
+            # Nobody waits for the job that ended inline: let the loop look at the sockets first,
+            # so that what has arrived meanwhile shares a turn with it.
+            self._loop.call_soon(self._after_poll)
+        self._wake(effects.wake_at, now)
+
+    def _after_poll(self) -> None:
+        if self._inputs and not self._scheduled:
+            self._scheduled_at = self._clock.now()
+            self._turn()
 
     def _carry_out(self, effects: Effects) -> None:
         for peer, frames in effects.peer_frames:
@@ -158,15 +170,13 @@ class Pump:
             self._gateway.write(connection, frames)
         for connection in effects.close:
             self._gateway.close_client(connection)
-        leadership = self._member.leadership
-        if leadership != self._leadership:
-            self._leadership = leadership
-            self._gateway.announce(*leadership)
+        if effects.leadership is not None:
+            self._gateway.announce(*effects.leadership)
         self._gateway.turn_done()
         if effects.jobs:
             self._start_jobs(effects.jobs)  # what was written has left (see `FrameProtocol`)
 
-    def _start_jobs(self, jobs: list[Job]) -> None:
+    def _start_jobs(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if self._closed:
                 return

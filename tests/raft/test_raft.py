@@ -324,7 +324,7 @@ def test_a_leader_serves_reads_only_after_its_first_commit() -> None:
     assert not ready.reads_failed
     ready = member.step(AppendResponse(9, "n3", "n1", False, 0, 0))
     assert ready.deposed
-    assert ready.reads_failed == [1, 2]
+    assert list(ready.reads_failed) == [1, 2]
     assert ready.hard_state == HardState(9, None)
     assert member.raft.propose(1) is None
 

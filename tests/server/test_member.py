@@ -138,3 +138,25 @@ def test_hostile_lives(seed: int) -> None:
         if not any(client.ended for client in clients):
             assert acknowledged == list(range(1, total + 1))
             assert total == sum(client.wanted for client in clients)
+
+
+def test_followers_apply_together_what_nobody_waits_for() -> None:
+    """A follower applies a stream of batches in fewer and larger steps, and not late by much."""
+    world = World(6)
+    client = Client(world)
+    client.want(1)
+    assert world.run(10, lambda: client.done)
+    leader = world.leader()
+    applied: dict[str, set[int]] = {name: set() for name in world.nodes}
+    for _ in range(100):
+        client.want(1)
+        assert world.run(10, lambda: client.done)
+        for node in world.nodes.values():
+            assert node.applier is not None
+            applied[node.name].add(node.applier.index)
+    for name, indexes in applied.items():
+        if name == leader:
+            assert len(indexes) == 100
+        else:
+            assert len(indexes) < 60
+    assert world.run(1, world.settled)

@@ -29,7 +29,6 @@ class Scripted:
         self.script = script or (lambda now, inputs: Effects(wake_at=math.inf))
         self.seen: list[list[MemberInput]] = []
         self.times: list[float] = []
-        self.leadership: tuple[int, str | None] = (0, None)
 
     def turn(self, now: float, inputs: list[MemberInput]) -> Effects:
         """Note what came in, then do what the script says."""
@@ -96,6 +95,7 @@ def test_effects_are_carried_out_in_the_written_order(loop: str) -> None:
         client_frames=[(7, b"c")],
         close=[7],
         wake_at=math.inf,
+        leadership=(0, None),
     )
 
     async def main() -> None:
@@ -127,18 +127,25 @@ def test_effects_are_carried_out_in_the_written_order(loop: str) -> None:
     run(main(), loop)
 
 
-def test_leadership_is_announced_once_when_it_changes() -> None:
-    """Clients hear of each change, and not again every turn."""
+@pytest.mark.parametrize("prompt", [True, False])
+def test_a_job_that_ended_inline_shares_a_turn_unless_it_is_urgent(prompt: bool) -> None:
+    """An urgent completion is taken in before anything else; another waits for what arrives."""
 
     async def main() -> None:
         member = Scripted()
-        pump, sides = make(member)
-        for leadership in ((1, None), (1, None), (2, "n1"), (2, "n1")):
-            member.leadership = leadership
-            pump.start()
-            await asyncio.sleep(0.005)
-        announced = [deed for deed in sides.deeds if deed[0] == "announce"]
-        assert announced == [("announce", 1, None), ("announce", 2, "n1")]
+        pump, _ = make(member)
+        jobs = [Job("log", lambda: 5)]
+        turns = iter([Effects(jobs=jobs, prompt=prompt, wake_at=math.inf)])
+        member.script = lambda now, inputs: next(turns, Effects(wake_at=math.inf))
+        pump.push(ClientGone(1))
+        # It arrives in the same round of the loop as the first turn, just after it.
+        asyncio.get_running_loop().call_soon(lambda: pump.push(ClientGone(2)))
+        await until(lambda: sum(map(len, member.seen)) == 3)
+        kinds = [[type(input_).__name__ for input_ in inputs] for inputs in member.seen]
+        if prompt:
+            assert kinds == [["ClientGone"], ["JobDone"], ["ClientGone"]]
+        else:
+            assert kinds == [["ClientGone"], ["JobDone", "ClientGone"]]
         pump.close()
 
     run(main())
