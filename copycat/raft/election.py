@@ -33,7 +33,7 @@ class Election:
         self._waived_term = -1  # the term whose leader is gone for certain
         self._tries_left = 0  # quick attempts left of a fast failover
         self.restart_timer()
-        if standing.membership.voters == (standing.name,):
+        if standing.membership.electors == (standing.name,):
             self.deadline = standing.now  # there is nobody to wait for
 
     # -- timers --------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class Election:
 
     # -- the candidate's side ------------------------------------------------------------------
 
-    def ask(self, *, pre: bool) -> None:
+    def ask(self, *, pre: bool, bidden: bool = False) -> None:
         """Open a poll; its first answer, or the next timer, settles it.
 
         The own pre-vote counts at once. The own vote is a promise like any other: it counts when
@@ -93,7 +93,9 @@ class Election:
         term = me.term + 1 if pre else me.term
         trail = me.trail
         for voter in me.membership.rivals_of(me.name):
-            me.send(VoteRequest(term, me.name, voter, trail.last_index, trail.last_term, pre))
+            me.send(
+                VoteRequest(term, me.name, voter, trail.last_index, trail.last_term, pre, bidden)
+            )
         if self._tries_left:
             self._tries_left -= 1
             self.deadline = self._quick_retry_at()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .configurations import Placed
+from .membership import Membership
 from .messages import Message
 
 
@@ -67,6 +69,31 @@ class Campaign:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """This member can log nothing: somebody else shall lead.
+
+    A leader steps down; whoever hears it does not stand for election for ``seconds``, unless a
+    leader is heard meanwhile.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Leadership shall go to ``to``, or to whoever is best prepared. Only a leader hears it."""
+
+    to: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigure:
+    """The members shall become ``wanted``, which is not joint; see `Raft.objection`."""
+
+    wanted: Membership
+
+
+@dataclass(frozen=True, slots=True)
 class Compacted:
     """The log begins after ``index`` now; a durable snapshot stands for what was before."""
 
@@ -76,12 +103,27 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A snapshot received from the leader is durable and restored; it replaces the log."""
+    """A snapshot received from the leader is durable and restored; it replaces the log.
+
+    ``configuration`` is what was in force there, with the index that brought it.
+    """
 
     index: int
     term: int
+    configuration: Placed
 
 
 Input = (
-    Receive | Durable | Saved | Read | PeerLost | PeerRefused | Campaign | Compacted | Installed
+    Receive
+    | Durable
+    | Saved
+    | Read
+    | PeerLost
+    | PeerRefused
+    | Campaign
+    | Yield
+    | Transfer
+    | Reconfigure
+    | Compacted
+    | Installed
 )

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .membership import Membership
+
 # Nobody changes a message, but those of every batch are not declared frozen: that would make them
 # four times as dear to create.
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class Span:
-    """A batch as Raft sees it: the indexes it covers and its term."""
+    """A batch as Raft sees it: the indexes it covers, its term, and the membership it brings.
+
+    A configuration stands in a batch of its own.
+    """
 
     base_index: int
     last_index: int
     term: int
+    membership: Membership | None = None
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -75,7 +81,10 @@ class AppendResponse:
 
 @dataclass(frozen=True, slots=True)
 class VoteRequest:
-    """``pre``: would you vote for me in ``term``? Nobody's term changes by asking (thesis 9.6)."""
+    """``pre``: would you vote for me in ``term``? Nobody's term changes by asking (thesis 9.6).
+
+    ``bidden``: the leader itself wants this election, so being loyal to it is no reason to refuse.
+    """
 
     term: int
     sender: str
@@ -83,6 +92,7 @@ class VoteRequest:
     last_index: int
     last_term: int
     pre: bool
+    bidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +132,21 @@ class SnapshotResponse:
     done: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The leader of ``term`` bids a follower that is level with it stand for election at once."""
+
+    term: int
+    sender: str
+    to: str
+
+
 Message = (
-    AppendRequest | AppendResponse | VoteRequest | VoteResponse | SnapshotChunk | SnapshotResponse
+    AppendRequest
+    | AppendResponse
+    | VoteRequest
+    | VoteResponse
+    | SnapshotChunk
+    | SnapshotResponse
+    | Stand
 )

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..errors import invariant
 from ..ports import Random
+from .changes import has_to_leave, next_step, objection
+from .configurations import Configurations, Placed
 from .election import NEVER, Election
 from .following import Following
+from .handover import Handover
 from .inputs import (
     Campaign,
     Compacted,
@@ -22,7 +26,10 @@ from .inputs import (
     PeerRefused,
     Read,
     Receive,
+    Reconfigure,
     Saved,
+    Transfer,
+    Yield,
 )
 from .invariants import Witness
 from .membership import Membership
@@ -32,6 +39,7 @@ from .messages import (
     Message,
     SnapshotChunk,
     SnapshotResponse,
+    Stand,
     VoteRequest,
     VoteResponse,
 )
@@ -53,8 +61,10 @@ class Raft:
     """One member's decisions. Synchronous; the caller brings time, inputs and chance.
 
     Args:
-        name: this member, one of ``membership``.
-        membership: who votes and who only follows.
+        name: this member.
+        configuration: who votes and who only follows, as recovered from a snapshot or as founded,
+            with the index that brought it.
+        configurations: the same from the log's entries.
         hard_state: term and vote as recovered from disk.
         trail: the log as recovered from disk, all of it durable; Raft owns it from now on.
         log: sizes of batches, for cutting windows.
@@ -67,7 +77,7 @@ class Raft:
     def __init__(
         self,
         name: str,
-        membership: Membership,
+        configuration: Placed,
         hard_state: HardState,
         trail: Trail,
         log: LogView,
@@ -75,13 +85,16 @@ class Raft:
         random: Random,
         now: float,
         commit_index: int = 0,
+        configurations: Iterable[Placed] = (),
     ) -> None:
-        me = Standing(name, membership, hard_state, trail, commit_index, now)
+        placed = Configurations(configuration, configurations)
+        me = Standing(name, placed, hard_state, trail, commit_index, now)
         self._me = me
         self._options = options
         self._election = Election(me, options, random)
         self._following = Following(me)
         self._replication = Replication(me, log, options)
+        self._handover = Handover()
         self._reads = Reads()
         self._witness = Witness(me)
         self._wake_at = self._election.deadline
@@ -131,14 +144,23 @@ class Raft:
 
     @property
     def membership(self) -> Membership:
-        """Who takes part."""
+        """Who takes part, by the newest configuration in the log."""
         return self._me.membership
+
+    def configuration_at(self, index: int) -> Placed:
+        """Who took part at ``index``, an index of the log or its base: for a snapshot there."""
+        return self._me.configurations.at(index)
 
     @property
     def ready_to_serve(self) -> bool:
         """Whether it leads and its first entry of this term is committed (H11)."""
         first = self._replication.first_index
         return first is not None and first <= self._me.commit_index
+
+    @property
+    def handing_over(self) -> bool:
+        """Whether a transfer of leadership is under way: no proposals are taken meanwhile."""
+        return self._handover.target is not None
 
     def snapshot_replaces_log(self, index: int, term: int) -> bool:
         """Whether a snapshot at ``index`` voids the log, or leaves what follows it in force (H20).
@@ -157,11 +179,12 @@ class Raft:
     def propose(self, count: int) -> int | None:
         """Take a batch of ``count`` entries into the log, as the last of the current term.
 
-        Returns the index of its first entry, or None if this member does not lead. The caller
-        appends the image to its log at once and then calls `step`, which sends it.
+        Returns the index of its first entry, or None if this member does not lead, or is handing
+        its leadership over. The caller appends the image to its log at once and then calls `step`,
+        which sends it.
         """
         me = self._me
-        if me.role is not Role.LEADER:
+        if me.role is not Role.LEADER or self._handover.target is not None:
             return None
         base = me.trail.last_index + 1
         me.trail.extend(base, base + count - 1, me.term)
@@ -203,7 +226,7 @@ class Raft:
         elif ready.elected:
             self._wake_at = me.now
         else:
-            self._wake_at = self._replication.wake_at
+            self._wake_at = min(self._replication.wake_at, self._handover.deadline)
         ready.wake_at = self._wake_at
         return ready
 
@@ -220,9 +243,9 @@ class Raft:
                 self._election.own_vote_saved()
                 self._conclude_poll()
         elif isinstance(fact, Compacted):
-            me.trail.compact(fact.index, fact.term)
+            me.compact(fact.index, fact.term)
         else:
-            me.install(fact.index, fact.term)
+            me.install(fact.index, fact.term, fact.configuration)
             self._following.installed(fact.index)
 
     def _take(self, news: Input) -> None:
@@ -239,6 +262,13 @@ class Raft:
             self._replication.peer_lost(news.name)
             if isinstance(news, PeerRefused) and news.name == me.leader:
                 self._election.leader_refused()
+        elif isinstance(news, Transfer):
+            self._begin_transfer(news.to)
+        elif isinstance(news, Reconfigure):
+            self._reconfigure(news.wanted)
+        elif isinstance(news, Yield):
+            self._step_down()
+            self._election.postpone(news.seconds)
         elif isinstance(news, Campaign) and me.term == 0 and me.role is Role.FOLLOWER:
             self._election.deadline = me.now
 
@@ -275,12 +305,15 @@ class Raft:
             self._following.take_chunk(message)
         elif isinstance(message, SnapshotResponse):
             self._replication.take_snapshot_answer(message)
+        elif isinstance(message, Stand) and message.sender == me.leader and me.is_voter:
+            self._stand(bidden=True)
 
     def _receive_vote_request(self, request: VoteRequest) -> None:
         if request.pre:
             self._election.answer_pre_vote(request)
             return
-        if request.term > self._me.term and not self._election.is_sticky():
+        loyal = self._election.is_sticky() and not request.bidden
+        if request.term > self._me.term and not loyal:
             self._enter_term(request.term)
         self._election.answer_vote(request)
 
@@ -307,8 +340,11 @@ class Raft:
             me.leader = None
             me.ready.deposed = True
             me.ready.elected = False
+            me.ready.configure = None
             me.ready.reads_failed += tuple(self._reads.fail())
             self._replication.stop()
+            self._handover.end()
+            self._handover.for_good = False
             self._election.restart_timer()
         me.role = Role.FOLLOWER
 
@@ -331,16 +367,88 @@ class Raft:
         """Go one step further if a majority is with us."""
         me = self._me
         if me.role is Role.PRE_CANDIDATE and self._election.won:
-            me.role = Role.CANDIDATE
-            me.enter_term(me.term + 1, vote=me.name)
-            self._following.enter_term()
-            self._election.ask(pre=False)
+            self._stand()
         elif me.role is Role.CANDIDATE and self._election.won:
             me.role = Role.LEADER
             me.leader = me.name
             me.ready.elected = True
             self._witness.leads(me.term, me.name)
             self._replication.start()
+
+    def _stand(self, *, bidden: bool = False) -> None:
+        """Be a candidate of the next term."""
+        me = self._me
+        me.role = Role.CANDIDATE
+        me.enter_term(me.term + 1, vote=me.name)
+        self._following.enter_term()
+        self._election.ask(pre=False, bidden=bidden)
+
+    # -- handing over --------------------------------------------------------------------------
+
+    def _begin_transfer(self, to: str | None) -> None:
+        me = self._me
+        if me.role is not Role.LEADER or me.ready.configure is not None:
+            return
+        target = self._replication.best_prepared() if to is None else to
+        if target is not None and target != me.name and target in me.membership.voters:
+            self._handover.begin(target, me.now + self._options.election_timeout)
+
+    def _hand_over(self, target: str) -> None:
+        """Bid the target stand as soon as it has everything; give up when its time is over."""
+        me = self._me
+        handover = self._handover
+        if me.now >= handover.deadline:
+            handover.end()
+            if handover.for_good:
+                self._step_down()
+        elif not handover.bidden and self._replication.is_level(target):
+            handover.bidden = True
+            me.send(Stand(me.term, me.name, target))
+
+    # -- changing the members ------------------------------------------------------------------
+
+    def objection(self, wanted: Membership) -> str | None:
+        """Why the members cannot be changed to ``wanted`` now, in words; None if they can."""
+        me = self._me
+        if me.role is not Role.LEADER:
+            return f"{me.name} does not lead; the leader is {me.leader}"
+        if not self.ready_to_serve or self._handover.target is not None:
+            return f"{me.name} has only begun to lead, or is handing over"
+        return objection(me, self._replication, wanted)
+
+    def propose_configuration(self, membership: Membership) -> int | None:
+        """Take a configuration into the log, as a batch of one entry; like `propose`.
+
+        It is in force from now on. Raises `InvariantViolated` if it may not come next.
+        """
+        me = self._me
+        invariant(
+            membership.follows(me.membership) and me.configurations.last_index <= me.commit_index,
+            "{} cannot come after {}", membership, me.membership,
+        )  # fmt: skip
+        base = self.propose(1)
+        if base is not None:
+            me.configure(base, membership)
+            self._replication.follow_membership()
+        return base
+
+    def _reconfigure(self, wanted: Membership) -> None:
+        me = self._me
+        if me.ready.configure is None and self.objection(wanted) is None:
+            me.ready.configure = me.membership.towards(wanted)
+
+    def _mind_membership(self) -> None:
+        """Go one step further once the last one is committed, or leave if that was its aim."""
+        me = self._me
+        if me.ready.configure is not None or self.handing_over or not self.ready_to_serve:
+            return
+        if not has_to_leave(me):
+            me.ready.configure = next_step(me, self._replication)
+            return
+        self._handover.for_good = True
+        self._begin_transfer(None)
+        if not self.handing_over:
+            self._step_down()
 
     # -- time, and the leader's turn -----------------------------------------------------------
 
@@ -370,8 +478,11 @@ class Raft:
         """Commit, let reads share a round, send, and settle what was confirmed."""
         me = self._me
         self._replication.commit()
+        self._mind_membership()
         if self._reads.waiting and self.ready_to_serve:
             self._reads.begin(self._replication.begin_read_round(), me.commit_index)
         self._replication.flush()
+        if self._handover.target is not None:
+            self._hand_over(self._handover.target)
         if self._reads.asked:
             me.ready.reads = self._reads.confirmed(self._replication.confirmed_round())

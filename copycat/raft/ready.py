@@ -16,6 +16,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from .membership import Membership
 from .messages import Message, SnapshotChunk, SnapshotResponse
 
 
@@ -46,6 +47,7 @@ class Ready:
     messages: list[Message] = field(default_factory=list)
     commit_index: int = 0
     elected: bool = False  # just became leader: propose the no-op now, before anything else
+    configure: Membership | None = None  # leader: append this by `propose_configuration`, now
     deposed: bool = False  # just stopped being leader: proposals without an answer are unknown
     reads: Sequence[tuple[int, int]] = ()  # (id, index): serve once applied
     reads_failed: tuple[int, ...] = ()  # not leader (any more): ask elsewhere

@@ -56,9 +56,19 @@ class Replication:
         """Take office: nothing is known about anybody yet."""
         me = self._me
         self.stop()
-        for name in me.membership.peers_of(me.name):
-            self._peers[name] = Progress(name, me.trail.last_index + 1, me.now)
+        self.follow_membership()
         self._tick_at = me.now + self._options.heartbeat
+
+    def follow_membership(self) -> None:
+        """Another configuration is in force: begin to send to some, stop sending to others."""
+        me = self._me
+        names = me.membership.peers_of(me.name)
+        for name in [name for name in self._peers if name not in names]:
+            del self._peers[name]
+        for name in names:
+            if name not in self._peers:
+                self._peers[name] = Progress(name, me.trail.last_index + 1, me.now)
+        self._news = True
 
     def stop(self) -> None:
         """Leave office."""
@@ -109,6 +119,34 @@ class Replication:
                 peer.lost()
             elif peer.transfer_at is not None and now - peer.transfer_at >= patience:
                 peer.transfer_at = None  # the transfer stalled: `flush` begins it anew
+
+    # -- whom to hand over to ------------------------------------------------------------------
+
+    def is_level(self, name: str) -> bool:
+        """Whether ``name`` has everything that we have."""
+        peer = self._peers.get(name)
+        return peer is not None and peer.match_index == self._me.trail.last_index
+
+    def has_caught_up(self, name: str) -> bool:
+        """Whether ``name`` answers and has all that is committed."""
+        peer = self._peers.get(name)
+        me = self._me
+        return (
+            peer is not None
+            and peer.answering
+            and me.now - peer.heard_at < self._options.election_timeout
+            and peer.match_index >= me.commit_index
+        )
+
+    def best_prepared(self) -> str | None:
+        """The voter that answers and has most of our log; None if nobody answers."""
+        me = self._me
+        able = [
+            self._peers[name]
+            for name in me.membership.voters
+            if name != me.name and self._peers[name].answering and self._peers[name].match_index
+        ]
+        return max(able, key=lambda peer: (peer.match_index, peer.name)).name if able else None
 
     # -- rounds --------------------------------------------------------------------------------
 

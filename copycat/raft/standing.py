@@ -8,6 +8,7 @@ step under way.
 from __future__ import annotations
 
 from ..errors import invariant
+from .configurations import Configurations, Placed
 from .membership import Membership
 from .messages import Message, Span
 from .ready import HardState, Ready, Role
@@ -18,21 +19,22 @@ class Standing:
     """The state of one member that its roles share."""
 
     __slots__ = (
-        "_announced", "_staged", "commit_index", "durable_index", "leader", "membership", "name",
-        "now", "ready", "role", "saved", "term", "trail", "vote",
+        "_announced", "_staged", "commit_index", "configurations", "durable_index", "leader",
+        "membership", "name", "now", "ready", "role", "saved", "term", "trail", "vote",
     )  # fmt: skip
 
     def __init__(
         self,
         name: str,
-        membership: Membership,
+        configurations: Configurations,
         hard_state: HardState,
         trail: Trail,
         commit_index: int,
         now: float,
     ) -> None:
         self.name = name
-        self.membership = membership
+        self.configurations = configurations
+        self.membership = configurations.current
         self.term = hard_state.term
         self.vote = hard_state.vote
         self.saved = hard_state  # the newest term and vote known to be on disk
@@ -56,8 +58,16 @@ class Standing:
 
     @property
     def is_voter(self) -> bool:
-        """Whether this member may ask for votes."""
-        return self.name in self.membership.voters
+        """Whether this member may ask for votes.
+
+        Also one that is to be removed may, as long as that is not known to be committed: perhaps
+        nobody else has the entries without which no other can win (thesis 4.2.2). Its own vote
+        does not count then.
+        """
+        return (
+            self.name in self.membership.electors
+            or self.name in self.configurations.at(self.commit_index)[1].electors
+        )
 
     def begin(self, now: float) -> Ready:
         """Start a step: a fresh `Ready`, and time, which never goes back."""
@@ -114,6 +124,13 @@ class Standing:
         self.trail.extend(span.base_index, span.last_index, span.term)
         self.ready.append.append(image)
         self._staged.append(span.base_index)
+        if span.membership is not None:
+            self.configure(span.base_index, span.membership)
+
+    def configure(self, index: int, membership: Membership) -> None:
+        """The entry at ``index`` brings ``membership``: from now on it counts (thesis 4.1)."""
+        self.configurations.append(index, membership)
+        self.membership = self.configurations.current
 
     def truncate(self, from_index: int) -> None:
         """Drop the log from ``from_index`` on, which conflicts with the leader's (H9, H10)."""
@@ -130,9 +147,16 @@ class Standing:
         if from_index <= written:
             self.ready.truncate_from = from_index
         self.trail.truncate(from_index)
+        self.configurations.truncate(from_index)
+        self.membership = self.configurations.current
         self.durable_index = min(self.durable_index, from_index - 1)
 
-    def install(self, index: int, term: int) -> None:
+    def compact(self, index: int, term: int) -> None:
+        """The log begins after ``index`` now."""
+        self.trail.compact(index, term)
+        self.configurations.compact(index)
+
+    def install(self, index: int, term: int, configuration: Placed) -> None:
         """A durable snapshot stands for everything up to ``index``."""
         if index <= self.commit_index:
             return  # an older one never replaces newer state (H19)
@@ -143,6 +167,8 @@ class Standing:
                 f"a snapshot at {index} of term {term} contradicts the leader's own log",
             )
             self.trail.reset(index, term)
+            self.configurations.reset(configuration)
+            self.membership = self.configurations.current
             self.durable_index = index
         self.durable_index = max(self.durable_index, index)
         self.commit_index = index

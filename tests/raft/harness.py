@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from copycat.ports import Random
 from copycat.raft import HardState, Membership, Raft, RaftOptions, Ready, Role
+from copycat.raft.configurations import Placed
 from copycat.raft.inputs import Compacted, Durable, Input, Installed, Saved
 from copycat.raft.messages import (
     AppendRequest,
@@ -51,7 +52,7 @@ class Node:
     def __init__(self, cluster: Cluster, name: str, membership: Membership, random: Random) -> None:
         self.cluster = cluster
         self.name = name
-        self.membership = membership
+        self.founded: Placed = (0, membership)
         self.random = random
         self.disk = ToyDisk()
         self.log = ToyLog()
@@ -81,9 +82,10 @@ class Node:
         """Recover from the disk and begin."""
         self.log = self.disk.read()
         self.raft = Raft(
-            self.name, self.membership, self.disk.hard_state, self.log.trail(), self.log,
+            self.name, self.disk.configuration or self.founded, self.disk.hard_state,
+            self.log.trail(), self.log,
             self.cluster.options, self.random, self.cluster.now,
-            commit_index=self.disk.snapshot[0],
+            commit_index=self.disk.snapshot[0], configurations=self.log.configurations(),
         )  # fmt: skip
         self.step()
 
@@ -103,18 +105,28 @@ class Node:
         self.cluster.trace.stepped(self, ready)
         if ready.elected:
             self.propose(1)
+        if ready.configure is not None:
+            self._configure(ready.configure)
         return ready
+
+    def _configure(self, membership: Membership) -> None:
+        raft = self.alive
+        base = raft.propose_configuration(membership)
+        assert base is not None
+        self._append(Span(base, base, raft.term, membership))
 
     def propose(self, count: int) -> int | None:
         """A batch of ``count`` entries."""
         raft = self.alive
         base = raft.propose(count)
         if base is not None:
-            self._proposed += 1
-            image = f"{self.name}/{raft.term}/{self._proposed}".encode()
-            self._stage(Span(base, base + count - 1, raft.term), image)
-            self.step()
+            self._append(Span(base, base + count - 1, raft.term))
         return base
+
+    def _append(self, span: Span) -> None:
+        self._proposed += 1
+        self._stage(span, f"{self.name}/{span.term}/{self._proposed}".encode())
+        self.step()
 
     def _stage(self, span: Span, image: bytes) -> None:
         self.log.append(span, image)
@@ -178,12 +190,14 @@ class Node:
     def begin_sync(self) -> None:
         """Start to make durable what is staged now."""
         log = self.log
+        snapshot = self.installing if self._is_complete else None
         self.sync = Sync(
             self.unsaved,
             (log.base_index, log.base_term),
             list(log.batches),
             log.generation,
-            self.installing if self._is_complete else None,
+            snapshot,
+            self.cluster.snapshots[snapshot] if snapshot is not None else None,
         )
 
     def end_sync(self) -> None:
@@ -201,7 +215,8 @@ class Node:
         if current:  # otherwise it speaks of a log that is no more (H17)
             inputs.append(Durable(sync.last_index))
         if sync.snapshot is not None:
-            inputs.append(Installed(*sync.snapshot))
+            configuration = self.cluster.snapshots[sync.snapshot]
+            inputs.append(Installed(*sync.snapshot, configuration))
             self.installing = None
             if raft.snapshot_replaces_log(*sync.snapshot):
                 self.log.reset(*sync.snapshot)
@@ -218,8 +233,10 @@ class Node:
     def compact(self, index: int) -> None:
         """Take a snapshot at ``index`` and drop the log up to there; durable at once."""
         assert index <= self.alive.commit_index, "only what is committed may be compacted"
+        self.disk.configuration = self.alive.configuration_at(index)
         self.log.cut_before(index)
         self.disk.snapshot = (index, self.log.base_term)
+        self.cluster.snapshots[self.disk.snapshot] = self.disk.configuration
         if self.disk.last_index > index:
             self.disk.batches = [b for b in self.disk.batches if b[0].last_index > index]
         else:
@@ -278,6 +295,7 @@ class Cluster:
         self.options = options or RaftOptions()
         self.in_flight: list[Message] = []
         self.spans: dict[bytes, Span] = {}  # of every image ever made
+        self.snapshots: dict[tuple[int, int], Placed] = {}  # what was in force at each
         membership = Membership(voters, learners)
         self.nodes = {
             name: Node(self, name, membership, randoms[name]) for name in membership.names
@@ -287,6 +305,13 @@ class Cluster:
         """Start all nodes."""
         for node in self.nodes.values():
             node.start()
+
+    def add(self, name: str, random: Random, configuration: Placed) -> Node:
+        """A new member that was told ``configuration``; it has nothing else."""
+        node = self.nodes[name] = Node(self, name, configuration[1], random)
+        node.founded = configuration
+        node.start()
+        return node
 
     def carry(self, message: Message) -> None:
         """Take a message; remember the spans of its images."""

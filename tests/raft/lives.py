@@ -11,8 +11,8 @@ import heapq
 from collections.abc import Callable
 
 from copycat.ports import Random
-from copycat.raft import RaftOptions
-from copycat.raft.inputs import PeerLost, PeerRefused, Read, Receive
+from copycat.raft import Membership, RaftOptions
+from copycat.raft.inputs import PeerLost, PeerRefused, Read, Receive, Reconfigure, Transfer
 from copycat.raft.messages import Message
 
 from .checks import Checks
@@ -50,6 +50,7 @@ class Life:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._reads = 0
+        self.reconfigured = 0
         self._waking: dict[str, float] = {}
         self._stalled_until: dict[str, float] = {}
         self._lives: dict[str, int] = dict.fromkeys(self.cluster.nodes, 0)
@@ -152,6 +153,10 @@ class Life:
             node.step([PeerLost(peer)])
         elif chance < 0.23:
             self.compact(node)
+        elif chance < 0.25:
+            node.step([Transfer(self.random.choice((None, peer)))])
+        elif chance < 0.28:
+            self.reconfigure()
         elif chance < 0.40:
             self.read()
         else:
@@ -206,6 +211,33 @@ class Life:
             return self.random.choice(leaders).propose(self.random.randint(1, 4))
         return None
 
+    def reconfigure(self) -> None:
+        """Any other members, at whoever believes to lead; now and then somebody new."""
+        leaders = self._awake_leaders()
+        if not leaders:
+            return
+        leader = self.random.choice(leaders)
+        raft = leader.alive
+        names = list(raft.membership.names)
+        new = f"n{len(self.cluster.nodes) + 1}"
+        if len(self.cluster.nodes) < 6 and self.random.random() < 0.3:
+            names.append(new)
+        if len(names) > 3 and self.random.random() < 0.5:
+            names.remove(self.random.choice(names))
+        voters = [name for name in names if name != new and self.random.random() < 0.8]
+        learners = [name for name in names if name not in voters]
+        joining = [name for name in learners if self.random.random() < 0.5]
+        if not voters:
+            return
+        wanted = Membership(tuple(voters), tuple(learners), joining=tuple(joining))
+        if raft.objection(wanted) is None:
+            if new in learners:
+                told = raft.configuration_at(raft.last_index)
+                node = self.cluster.add(new, Random(self.random.getrandbits(64)), told)
+                self._lives[node.name] = 0
+            self.reconfigured += 1
+            leader.step([Reconfigure(wanted)])
+
     def read(self, name: str = "") -> None:
         """A read at whoever believes to lead, or at one of them."""
         leaders = [node for node in self._awake_leaders() if name in ("", node.name)]
@@ -239,14 +271,18 @@ class Life:
         """A leader is there, a proposal commits everywhere, a read is served (liveness)."""
         leaders = self.cluster.leaders()
         assert len(leaders) == 1, f"{len(leaders)} leaders after healing"
+        members = leaders[0].alive.membership
+        assert not members.is_joint, "a joint configuration stays for ever"
         assert leaders[0].alive.ready_to_serve
         base, served = self.propose(), self.checks.served
         assert base is not None
         self.read()
         self.run_until(self.cluster.now + 4 * OPTIONS.election_timeout)
         assert self.checks.served == served + 1, "a read waits for ever"
-        for node in self.cluster.nodes.values():
+        for name in members.names:
+            node = self.cluster.nodes[name]
             raft = node.alive
+            assert raft.membership == members
             assert raft.commit_index == leaders[0].log.last_index >= base, (
                 f"{node.name} committed {raft.commit_index} of {leaders[0].log.last_index}"
             )

@@ -22,6 +22,10 @@ Commands (a LINK is ``n1->n2``, either side may be ``*``)::
     cut LINK...          lose everything from now on        heal     stop doing so
     sync [NAME...]       make durable what is staged
     propose NAME COUNT   a batch of entries                 read NAME ID
+    transfer NAME [TO]   NAME hands its leadership over
+    members NAME VOTER... [learners NAME...] [joining NAME...]
+                         NAME is asked to change the members
+    add NAME by NAME     a new member, which was told the configuration of the other
     lost NAME PEER       NAME's connection to PEER broke    refused NAME PEER   ... for good
     crash NAME           memory and what was not synced     restart NAME
     compact NAME INDEX   a snapshot replaces the log up to there
@@ -35,8 +39,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from copycat.ports import Random
-from copycat.raft import RaftOptions, Ready, Role
-from copycat.raft.inputs import Input, PeerLost, PeerRefused, Read, Receive
+from copycat.raft import Membership, RaftOptions, Ready, Role
+from copycat.raft.inputs import Input, PeerLost, PeerRefused, Read, Receive, Reconfigure, Transfer
 from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -44,6 +48,7 @@ from copycat.raft.messages import (
     SnapshotChunk,
     SnapshotResponse,
     Span,
+    Stand,
     VoteRequest,
 )
 
@@ -127,7 +132,18 @@ def describe_span(span: Span) -> str:
     indexes = str(span.base_index)
     if span.last_index > span.base_index:
         indexes += f"-{span.last_index}"
-    return f"{indexes}@{span.term}"
+    members = "" if span.membership is None else f"={describe_membership(span.membership)}"
+    return f"{indexes}@{span.term}{members}"
+
+
+def describe_membership(membership: Membership) -> str:
+    """``n1,n2/n1+n3``: joint, n1 and n2 with n1 outgoing; n3 learns; ``(n3)`` would be joining."""
+    text = ",".join(membership.voters)
+    if membership.outgoing:
+        text += "/" + ",".join(membership.outgoing)
+    for name in membership.learners:
+        text += f"+({name})" if name in membership.joining else f"+{name}"
+    return text
 
 
 def describe(message: Message) -> str:
@@ -143,13 +159,15 @@ def describe(message: Message) -> str:
         hint = "" if m.success else f", mismatch: perhaps {m.hint_index}@{m.hint_term}"
         return f"durable to {m.match_index}{hint}, round {m.round}, term {m.term}"
     if isinstance(m, VoteRequest):
-        kind = "pre-vote" if m.pre else "vote"
+        kind = "pre-vote" if m.pre else "bidden vote" if m.bidden else "vote"
         return f"{kind} for term {m.term}? last {m.last_index}@{m.last_term}"
     if isinstance(m, SnapshotChunk):
         return f"snapshot {m.index}@{m.snapshot_term}, byte {m.offset} of {m.total}, term {m.term}"
     if isinstance(m, SnapshotResponse):
         progress = "done" if m.done else f"next byte {m.offset}"
         return f"snapshot {m.index} {progress}, term {m.term}"
+    if isinstance(m, Stand):
+        return f"stand for election, term {m.term}"
     kind = "pre-vote" if m.pre else "vote"
     return f"{kind} {'granted' if m.granted else 'refused'}, term {m.term}"
 
@@ -326,6 +344,37 @@ class Story:
     def do_read(self, name: str, id_: str) -> None:
         """A linearizable read."""
         self.cluster.nodes[name].step([Read(int(id_))])
+
+    def do_transfer(self, name: str, to: str | None = None) -> None:
+        """An administrator asks for it."""
+        self.cluster.nodes[name].step([Transfer(to)])
+
+    def do_members(self, name: str, *words: str) -> None:
+        """An administrator asks for it."""
+        groups: dict[str, list[str]] = {"voters": [], "learners": [], "joining": []}
+        group = groups["voters"]
+        for word in words:
+            if word in groups:
+                group = groups[word]
+            else:
+                group.append(word)
+        wanted = Membership(
+            tuple(groups["voters"]),
+            tuple(groups["learners"] + groups["joining"]),
+            joining=tuple(groups["joining"]),
+        )
+        node = self.cluster.nodes[name]
+        problem = node.alive.objection(wanted)
+        if problem is not None:
+            self._teller.say(node, f"objects: {problem}")
+        node.step([Reconfigure(wanted)])
+
+    def do_add(self, name: str, by: str, other: str) -> None:
+        """It comes with nothing but what it was told."""
+        assert by == "by"
+        raft = self.cluster.nodes[other].alive
+        told = raft.configuration_at(raft.last_index)
+        self.cluster.add(name, Steady(0.9), told)
 
     def do_lost(self, name: str, peer: str) -> None:
         """A connection broke."""

@@ -48,7 +48,7 @@ class Member:
         self.now = 0.0
         self.log = ToyLog()
         self.raft = Raft(
-            "n1", membership, HardState(term, vote), trail or Trail(), self.log,
+            "n1", (0, membership), HardState(term, vote), trail or Trail(), self.log,
             RaftOptions(**options),
             Random(1), self.now, commit_index,
         )  # fmt: skip
@@ -274,7 +274,7 @@ def test_an_older_snapshot_changes_nothing() -> None:
     assert not ready.chunks
     assert ready.messages == [SnapshotResponse(1, "n1", "n2", 3, 0, True)]
     assert not member.raft.snapshot_replaces_log(3, 1)
-    ready = member.step(Installed(3, 1))
+    ready = member.step(Installed(3, 1, (0, THREE)))
     assert (ready.commit_index, member.raft.last_index) == (4, 5)
 
 
@@ -282,13 +282,13 @@ def test_a_snapshot_keeps_only_what_it_proves() -> None:
     """A log that holds the snapshot's last entry keeps its suffix; any other one goes (H20)."""
     member = Member(term=2, trail=Trail(0, 0, [(1, 1), (4, 2)], 6))
     assert not member.raft.snapshot_replaces_log(5, 2)
-    ready = member.step(Installed(5, 2))
+    ready = member.step(Installed(5, 2, (0, THREE)))
     assert (ready.commit_index, member.raft.last_index) == (5, 6)
     member.step(Compacted(5, 2))
 
     member = Member(term=3, trail=Trail(0, 0, [(1, 1), (4, 2)], 6))
     assert member.raft.snapshot_replaces_log(5, 3)
-    ready = member.step(Installed(5, 3))
+    ready = member.step(Installed(5, 3, (0, THREE)))
     assert (ready.commit_index, member.raft.last_index, member.raft.durable_index) == (5, 5, 5)
 
 

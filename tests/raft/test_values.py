@@ -77,3 +77,26 @@ def test_contradicting_options_are_refused(wrong: dict[str, float]) -> None:
 def test_a_heartbeat_of_exactly_a_third_is_fine() -> None:
     """Rounding must not refuse it."""
     RaftOptions(election_timeout=0.3, heartbeat=0.1)
+
+
+def test_a_joint_majority_is_one_of_each_half() -> None:
+    """The new voters alone cannot decide, and neither can the old ones (H12)."""
+    joint = Membership(("a", "b", "c"), outgoing=("c", "d", "e"))
+    assert not majority(joint, {"a", "b", "c"})
+    assert not majority(joint, {"c", "d", "e"})
+    assert majority(joint, {"a", "c", "d"})
+    values = {"a": 9, "b": 9, "c": 9, "d": 1, "e": 2}
+    assert reached(joint, values.__getitem__) == 2
+
+
+def test_only_neighbouring_memberships_share_every_majority() -> None:
+    """Voters change through a joint configuration and in no other way."""
+    old, new = Membership(("a", "b", "c")), Membership(("a", "d"), ("b",))
+    joint = old.towards(new)
+    assert joint.is_joint and joint.follows(old) and not new.follows(old)
+    assert joint.settled() == new and new.follows(joint) and not old.follows(joint)
+    learners = Membership(("c", "b", "a"), ("d",), joining=("d",))
+    assert old.towards(learners) == learners and learners.follows(old)
+    assert learners.promoting("d") == Membership(("c", "b", "a", "d"))
+    with pytest.raises(ConfigurationError):
+        Membership(("a",), ("b",), joining=("c",))

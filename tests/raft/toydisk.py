@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from copycat.raft import HardState, Trail
+from copycat.raft.configurations import Placed
 from copycat.raft.messages import Span
 
 Batch = tuple[Span, bytes]
@@ -82,6 +83,10 @@ class ToyLog:
         """As `LogView` says."""
         return next(span.base_index for span, _ in self.batches if span.last_index >= index)
 
+    def configurations(self) -> list[Placed]:
+        """Those in the entries."""
+        return [(s.base_index, s.membership) for s, _ in self.batches if s.membership is not None]
+
     def trail(self) -> Trail:
         """The terms of all entries."""
         runs: list[tuple[int, int]] = []
@@ -100,6 +105,7 @@ class Sync:
     batches: list[Batch]
     generation: int
     snapshot: tuple[int, int] | None
+    configuration: Placed | None  # of the snapshot
 
     @property
     def last_index(self) -> int:
@@ -115,6 +121,7 @@ class ToyDisk:
     base: tuple[int, int] = (0, 0)
     batches: list[Batch] = field(default_factory=list)
     snapshot: tuple[int, int] = (0, 0)
+    configuration: Placed | None = None  # of the snapshot
 
     @property
     def last_index(self) -> int:
@@ -126,8 +133,13 @@ class ToyDisk:
         if sync.hard_state is not None:
             self.hard_state = sync.hard_state
         if sync.snapshot is not None:
-            self.snapshot = sync.snapshot
+            self._install(sync)
         self.base, self.batches = sync.base, list(sync.batches)
+
+    def _install(self, sync: Sync) -> None:
+        """The snapshot is in place, unless there is a newer one (H19)."""
+        if sync.snapshot is not None and sync.snapshot[0] > self.snapshot[0]:
+            self.snapshot, self.configuration = sync.snapshot, sync.configuration
 
     def write_torn(self, sync: Sync, steps: int) -> None:
         """The first ``steps`` actions of a sync have happened, in the order safety needs."""
@@ -135,7 +147,7 @@ class ToyDisk:
         if sync.hard_state is not None and (actions := actions + 1) <= steps:
             self.hard_state = sync.hard_state
         if sync.snapshot is not None and (actions := actions + 1) <= steps:
-            self.snapshot = sync.snapshot
+            self._install(sync)
         if actions >= steps:
             return
         assert self.base == sync.base, "compaction and installation change both at once"

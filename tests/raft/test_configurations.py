@@ -1,0 +1,40 @@
+"""The memberships of a log, by index."""
+
+from __future__ import annotations
+
+from copycat.raft import Membership
+from copycat.raft.configurations import Configurations
+
+ONE, TWO, THREE = Membership(("a",)), Membership(("a",), ("b",)), Membership(("a",), ("c",))
+
+
+def test_the_newest_entry_is_in_force_until_it_is_cut_off() -> None:
+    """It counts from its appending, and going back restores what was before."""
+    known = Configurations((0, ONE))
+    known.append(5, TWO)
+    known.append(9, THREE)
+    assert (known.current, known.last_index) == (THREE, 9)
+    assert [known.at(index)[1] for index in (4, 5, 8, 9)] == [ONE, TWO, TWO, THREE]
+    known.truncate(9)
+    assert known.current == TWO
+    known.truncate(3)
+    assert (known.current, known.last_index) == (ONE, 0)
+
+
+def test_a_snapshot_takes_the_place_of_what_it_covers() -> None:
+    """The base moves up with the log, and a snapshot from elsewhere replaces everything."""
+    known = Configurations((0, ONE), [(5, TWO), (9, THREE)])
+    known.compact(6)
+    known.truncate(7)
+    assert known.at(6) == (5, TWO) and known.last_index == 5
+    known.reset((3, THREE))
+    assert known.current == THREE and known.last_index == 3
+
+
+def test_whoever_was_told_a_later_membership_ignores_history() -> None:
+    """A joining member reads the log from its beginning, but takes part as it was told."""
+    known = Configurations((9, THREE), [(5, TWO)])
+    known.append(7, ONE)
+    assert known.current == THREE
+    known.append(12, TWO)
+    assert known.current == TWO
