@@ -9,12 +9,15 @@ decides nothing about consensus and reads no clock.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from .._core.layout import SEGMENT_DATA_OFFSET
 from .._core.log import Log, Truncation
 from .._core.recovery import recover
-from ..errors import CorruptLogError
+from .._core.segment import framed_size
+from ..errors import CopycatError, CorruptLogError, DiskFullError
 from ..ports import Disk, File
 from ..raft.ready import HardState
 from .effects import Job
@@ -22,8 +25,11 @@ from .hardstate import HardStateFile
 from .snapshots import SnapshotInfo, Snapshots
 
 DIRECTORY = "log"
-PREPARE_REST = 200
+PREPARE_REST = 50
 """Turns between two attempts to prepare a segment on a disk that is full."""
+RESERVE_MAX = 1 << 20
+"""Bytes of the log that a full disk leaves to what keeps a cluster alive: first entries of terms,
+ticks, keep-alives. Commands of clients get what is beyond them."""
 
 log = logging.getLogger("copycat.store")
 
@@ -55,9 +61,14 @@ class Store:
         self._busy = False
         self._preparing = False
         self._rest = 0  # turns until a failed preparation is tried again
+        self.full: BaseException | None = None  # why no segment could be prepared the last time
+        self._reserve = min(RESERVE_MAX, segment_bytes // 8)
         self._staged_hard_state: HardState | None = None
         self._truncations: list[Truncation] = []
         self._obsolete: list[tuple[int, File]] = []
+        self._cutting = False  # the job under way carries out truncations
+        self._resetting = False  # a reset is staged
+        self._deletions = 0  # jobs under way
 
     def recover(self) -> bytes | None:
         """Read everything back; returns the newest snapshot's body. Blocks.
@@ -93,8 +104,8 @@ class Store:
         self._match_snapshot_and_log()
         if self.log.needs_segment():
             # Before anybody waits for us: the first batch must not have to wait for a file.
-            id_ = self.log.take_segment_id()
-            self.log.add_spare(id_, self._prepare(id_, self._segment_bytes))
+            with contextlib.suppress(DiskFullError):  # then it starts, votes, and waits for room
+                self._add_segment(self._segment_bytes)
         return body
 
     def _match_snapshot_and_log(self) -> None:
@@ -124,16 +135,57 @@ class Store:
 
     def reset(self, index: int, term: int) -> None:
         """The log now begins after ``index``: an installed snapshot, durable already, rules."""
-        self._truncations.append(Truncation([], self.log.reset(index, term)))
+        obsolete, self._obsolete = self._obsolete, []
+        self._truncations.append(Truncation([], obsolete + self.log.reset(index, term)))
+        self._resetting = True
 
     def cut_before(self, index: int) -> None:
         """Drop whole segments that hold nothing above ``index``."""
         self._obsolete += self.log.cut_before(index)
 
+    # -- room ----------------------------------------------------------------------------------
+
+    def is_short(self, size: int = 0) -> bool:
+        """Whether the disk is full and ``size`` more bytes of commands do not fit into the log.
+
+        The end of the last segment is kept for what is small and keeps sessions and terms alive.
+        """
+        return self.full is not None and self.log.room_bytes < self._reserve + size
+
+    def make_room(self, lengths: Sequence[int], *, after_cut: bool = False) -> bool:
+        """See to it that images of these lengths, in bytes, can be appended; False: disk full.
+
+        Blocks while it prepares a file, which happens when a burst outruns the preparation in the
+        background. What is refused here must not be appended.
+        """
+        log_ = self.log
+        while not log_.has_room(lengths, after_cut=after_cut):
+            if self._rest:
+                return False  # it was tried a moment ago
+            needed = SEGMENT_DATA_OFFSET + framed_size(max(lengths))
+            try:
+                self._add_segment(max(needed, self._segment_bytes))
+            except DiskFullError:
+                return False
+        return True
+
+    def _add_segment(self, size: int) -> None:
+        segment_id = self.log.take_segment_id()
+        try:
+            file = self._prepare(segment_id, size)
+        except DiskFullError as problem:
+            self._unprepared(problem)
+            raise
+        self._prepared(segment_id, file)
+
+    # -- jobs ----------------------------------------------------------------------------------
+
     def next_jobs(self) -> list[Job]:
         """What should start now: at most one log job, a segment's preparation, deletions."""
         jobs: list[Job] = []
-        if not self._busy:
+        # Were a part of the old log left when the new one has entries, there would seem to be a
+        # hole between them.
+        if not self._busy and not (self._resetting and self._deletions):
             job = self._log_job()
             if job is not None:
                 self._busy = True
@@ -142,17 +194,14 @@ class Store:
             self._rest -= 1
         elif not self._preparing and self.log.needs_segment():
             self._preparing = True
-            id_ = self.log.take_segment_id()
-            prepared = self._prepared(id_)
-            prepare = lambda: self._prepare(id_, self._segment_bytes)  # noqa: E731
-            jobs.append(Job("background", prepare, prepared, self._unprepared))
-        if self._obsolete or self.log.discarded:
+            jobs.append(self._preparation(self.log.take_segment_id()))
+        # A truncation may have to write to a segment that was cut off since.
+        if (self._obsolete or self.log.discarded) and not (self._truncations or self._cutting):
             obsolete = self._obsolete + self.log.discarded
             self._obsolete, self.log.discarded = [], []
-            jobs.append(Job("background", lambda: self._delete(obsolete)))
+            self._deletions += 1
+            jobs.append(Job("background", lambda: self._delete(obsolete), self._deleted))
         return jobs
-
-    # -- jobs ----------------------------------------------------------------------------------
 
     def _log_job(self) -> Job | None:
         write = self.log.take_writes()
@@ -160,6 +209,7 @@ class Store:
             return None
         hard_state, self._staged_hard_state = self._staged_hard_state, None
         truncations, self._truncations = self._truncations, []
+        self._cutting, self._resetting = bool(truncations), False
 
         def run() -> None:
             if hard_state is not None:
@@ -173,7 +223,7 @@ class Store:
                     file.sync()
 
         def then(_: object) -> None:
-            self._busy = False
+            self._busy = self._cutting = False
             if hard_state is not None:
                 self.hard_state = hard_state
                 self._on_saved(hard_state)
@@ -200,20 +250,41 @@ class Store:
             file.allocate(size)
         except BaseException:
             file.close()
+            with contextlib.suppress(CopycatError, OSError):  # a full disk fills up with names too
+                self._disk.unlink(_segment_name(segment_id))
             raise
         return file
 
-    def _prepared(self, segment_id: int) -> Callable[[File], None]:
+    def _preparation(self, segment_id: int) -> Job:
+        """The job that prepares a spare."""
+
         def then(file: File) -> None:
             self._preparing = False
-            self.log.add_spare(segment_id, file)
+            self._prepared(segment_id, file)
 
-        return then
+        def failed(error: BaseException) -> None:
+            self._preparing = False
+            self._unprepared(error)
+
+        prepare = lambda: self._prepare(segment_id, self._segment_bytes)  # noqa: E731
+        return Job("background", prepare, then, failed)
+
+    def _prepared(self, segment_id: int, file: File) -> None:
+        self.log.add_spare(segment_id, file)
+        self._rest = 0
+        if self.full is not None:
+            self.full = None
+            log.warning("there is space for the log again: everything goes on")
 
     def _unprepared(self, error: BaseException) -> None:
         """No spare segment: go on in the current one, and try again after a while."""
-        log.error("no segment could be prepared: %s", error)
-        self._preparing = False
+        if self.full is None:
+            log.error(
+                "no log segment of %d KiB could be prepared: %s. The current one has room for "
+                "%d KiB; then commands are refused until there is space, and it resumes by itself",
+                self._segment_bytes >> 10, error, self.log.room_bytes >> 10,
+            )  # fmt: skip
+        self.full = error
         self._rest = PREPARE_REST
 
     def _delete(self, segments: list[tuple[int, File]]) -> None:
@@ -222,6 +293,9 @@ class Store:
             file.close()
             self._disk.unlink(_segment_name(segment_id))
             self._disk.sync_directory(DIRECTORY)
+
+    def _deleted(self, _: object) -> None:
+        self._deletions -= 1
 
     def close(self) -> None:
         """Close every file; no job may be under way."""

@@ -1,229 +1,291 @@
-"""A disk that forgets what was not synced: the Disk door over memory, with crashes.
+"""The simulated disk: the Disk door over memory, in virtual time, with crashes and faults.
 
-Each file has what a reader sees and what would survive; they differ by dirty 512-byte sectors and
-by names not synced in their directory. `SimulatedDisk.crash` keeps a random subset of the dirty
-sectors and a random prefix of the directory changes, as a real disk may (torn and reordered
-writes). Chance comes from outside; nothing sleeps or touches the real disk.
+`SimulatedDisk` outlives processes; `SimulatedDisk.mount` gives each life of one a door of its own,
+which is dead for ever when that life ends, whatever its leftovers still try. Used as a door itself
+it serves whichever life is on. It never sleeps and never touches the real disk. What survives is
+decided in `medium`, what fails and who dies in `device`, when jobs run in `disk_lanes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from ..errors import DiskFullError, StorageError
+from ..errors import DataDirectoryInUse, DiskFullError, StorageError
 from ..ports import Random
+from .device import Device
+from .disk_lanes import FAST, SLOW, STALLING, Crashed, Done, Lanes, Latency, Schedule
+from .medium import SECTOR_BYTES, BitFlip, Content
 
-SECTOR_BYTES = 512
-
-
-class _Content:
-    """A file's bytes, apart from its names."""
-
-    __slots__ = ("data", "dirty", "durable")
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.durable = bytearray()
-        self.dirty: set[int] = set()  # sectors of ``data`` that ``durable`` lacks
-
-    def write(self, data: bytes, offset: int) -> None:
-        end = offset + len(data)
-        if end > len(self.data):
-            # A bytearray with views cannot grow in place; whoever holds a view keeps the old one.
-            grown = bytearray(end)
-            grown[: len(self.data)] = self.data
-            self.data = grown
-        self.data[offset:end] = data
-        self.dirty.update(range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES)))
-
-    def sync(self) -> None:
-        self._keep(self.dirty)
-        self.dirty.clear()
-
-    def crash(self, random: Random) -> None:
-        """Lose a random subset of what was not synced."""
-        odds = random.choice((0.0, 0.5, 1.0))
-        self._keep({sector for sector in sorted(self.dirty) if random.random() < odds})
-        self.data = bytearray(self.durable)
-        self.dirty.clear()
-
-    def _keep(self, sectors: set[int]) -> None:
-        for sector in sorted(sectors):
-            at = sector * SECTOR_BYTES
-            piece = self.data[at : at + SECTOR_BYTES]
-            if at + len(piece) > len(self.durable):
-                self.durable.extend(bytes(at + len(piece) - len(self.durable)))
-            self.durable[at : at + len(piece)] = piece
+__all__ = [
+    "FAST",
+    "SECTOR_BYTES",
+    "SLOW",
+    "STALLING",
+    "BitFlip",
+    "Crashed",
+    "Latency",
+    "Mount",
+    "SimulatedDisk",
+    "SimulatedFile",
+]
 
 
 class SimulatedFile:
-    """An open file of a `SimulatedDisk`."""
+    """An open file; several may be open on the same content. It belongs to one life."""
 
-    def __init__(self, disk: SimulatedDisk, path: str, content: _Content) -> None:
+    def __init__(self, mount: Mount, path: str, content: Content) -> None:
         self.path = path
-        self._disk = disk
+        self._mount = mount
+        self._device = mount.device
+        self._life = mount.device.life
         self._content = content
+        self._open = True
+        self._sync_failed = False
+        content.handles += 1
 
     def pwrite(self, data: bytes, offset: int) -> None:
-        """Write all of ``data``; it is visible at once and durable after `sync`."""
-        self._disk.check("pwrite", self.path)
-        self._disk.reserve(max(0, offset + len(data) - len(self._content.data)))
-        self._content.write(data, offset)
+        """Write all of ``data``; it is visible at once and durable after `sync`.
+
+        A crash leaves a first part, a full disk what fits.
+        """
+        self._check()
+        content, size = self._content, len(data)
+        with self._device.primitive(self._life, "pwrite", self.path) as fraction:
+            if fraction < 1.0:
+                sectors = int(fraction * (size // SECTOR_BYTES + 2))
+                size = min(size, max(0, sectors * SECTOR_BYTES - offset % SECTOR_BYTES))
+            try:
+                self._device.medium.reserve(content, offset + size)
+            except DiskFullError:
+                self._device.full()
+                room = len(content.data) + self._device.medium.free_bytes - offset
+                if room > 0:
+                    content.write(data[: min(size, room)], offset)
+                raise
+            if size:
+                content.write(data[:size], offset)
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read up to ``size`` bytes."""
-        self._disk.check("pread", self.path)
+        self._check()
+        self._device.look(self._life, "pread", self.path)
         return bytes(self._content.data[offset : offset + size])
 
     def sync(self) -> None:
-        """Make everything written durable."""
-        self._disk.check("sync", self.path)
-        self._content.sync()
+        """Make everything written durable. Once it failed, it fails for good."""
+        self._check()
+        if self._sync_failed:
+            self._device.check_alive(self._life)
+            raise StorageError(f"{self.path}: an earlier sync failed")
+        random = self._device.random
+        try:
+            with self._device.primitive(self._life, "sync", self.path) as fraction:
+                self._content.sync(random, fraction)
+        except StorageError:
+            self._sync_failed = True
+            self._content.fail_sync(random)
+            raise
 
     def allocate(self, size: int) -> None:
-        """Zeros up to ``size``, durable together with the name."""
-        self.pwrite(bytes(size), 0)
-        self.sync()
-        self._disk.sync_directory(self.path.rpartition("/")[0])
+        """Zeros up to ``size``, durable together with the name; all of them or none, but for a
+        crash."""
+        self._check()
+        device, content = self._device, self._content
+        with device.primitive(self._life, "allocate", self.path) as fraction:
+            try:
+                device.medium.reserve(content, size)
+            except DiskFullError:
+                device.full()
+                raise
+            size = int(fraction * size)
+            old = min(len(content.data), size)
+            if old:
+                content.write(bytes(old), 0)
+            content.grow(size)
+            if fraction == 1.0:
+                content.sync(device.random)
+        self._mount.sync_directory(self.path.rpartition("/")[0])
 
     def size(self) -> int:
         """The length a reader sees."""
+        self._check()
         return len(self._content.data)
 
     def view(self) -> memoryview:
         """The whole file, as it is at any later time (files that are viewed do not grow)."""
+        self._check()
         return memoryview(self._content.data).toreadonly()
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Nothing can be done with it any more; slices of its view stay."""
+        if self._open:
+            self._open = False
+            if self._device.life == self._life:
+                self._device.medium.closed(self._content)
+                self._mount.forget(self)
+
+    def _check(self) -> None:
+        if not self._open:
+            raise StorageError(f"{self.path} is closed")
+        self._device.check_alive(self._life)
 
 
-class SimulatedDisk:
-    """A data directory in memory. ``capacity_bytes`` bounds it; ``fail`` may inject errors."""
+class Mount:
+    """The Disk door of one life; of whichever life is on, if ``life`` is None."""
 
-    def __init__(self, *, capacity_bytes: int = 1 << 40) -> None:
-        self._names: dict[str, _Content] = {}
-        self._durable_names: dict[str, _Content] = {}
-        self._changes: list[tuple[str, str, _Content | None]] = []  # (directory, name, content)
-        self._used = 0
-        self.capacity_bytes = capacity_bytes
-        self.fail: Callable[[str, str], OSError | None] = lambda operation, path: None
+    def __init__(self, device: Device, life: int | None, schedule: Schedule | None) -> None:
+        self.device = device
+        self._bound = life
+        self._schedule = schedule
+        self._lanes: tuple[int, Lanes] | None = None
+        self._files: dict[SimulatedFile, None] = {}
+        self._closed = False
 
-    # -- the Disk door -------------------------------------------------------------------------
+    def _alive(self) -> int:
+        """The life that this serves, if it lasts."""
+        life = self.device.life if self._bound is None else self._bound
+        self.device.check_alive(life)
+        if self._closed:
+            raise StorageError("the simulated directory is closed")
+        return life
 
     def open(self, name: str, *, create: bool = False) -> SimulatedFile:
         """Open a file; ``create`` makes it if it is missing."""
-        self.check("open", name)
-        content = self._names.get(name)
-        if content is None:
-            if not create:
-                raise FileNotFoundError(name)
-            content = _Content()
-            self._change(name, content)
-        return SimulatedFile(self, name, content)
+        self.device.look(self._alive(), "open", name)
+        medium = self.device.medium
+        if create and name not in medium.names:
+            with self.device.primitive(self._alive(), "create", name) as fraction:
+                if fraction > 0.5:
+                    medium.create(name)
+        file = SimulatedFile(self, name, medium.find(name))
+        if self._bound is not None:
+            self._files[file] = None
+        return file
 
     def exists(self, name: str) -> bool:
-        """Whether a file of that name is seen."""
-        return name in self._names
+        """Whether a file of that name, or a directory with something in it or made, is seen."""
+        self._alive()
+        medium = self.device.medium
+        return name in medium.names or name in medium.directories or bool(self.listdir(name))
 
     def listdir(self, name: str) -> list[str]:
-        """The names directly within a directory, sorted."""
+        """The names of the files directly within a directory, sorted."""
+        self._alive()
         prefix = f"{name}/" if name else ""
         return sorted(
             path[len(prefix) :]
-            for path in self._names
+            for path in self.device.medium.names
             if path.startswith(prefix) and "/" not in path[len(prefix) :]
         )
 
     def makedirs(self, name: str) -> None:
-        """Directories need no making here."""
+        """Make a directory, durably. (Files may also be created without.)"""
+        with self.device.primitive(self._alive(), "makedirs", name) as fraction:
+            if fraction > 0.5:
+                self.device.medium.directories[name] = None
 
     def rename(self, old: str, new: str) -> None:
-        """Rename a file, replacing what was there; durable after `sync_directory`."""
-        self.check("rename", old)
-        content = self._names[old]
-        self._change(old, None)
-        self._change(new, content)
+        """Rename a file, replacing what was there; one step, durable after `sync_directory`."""
+        self._alive()
+        self.device.medium.find(old)
+        with self.device.primitive(self._alive(), "rename", old) as fraction:
+            if fraction > 0.5:
+                self.device.medium.rename(old, new)
 
     def unlink(self, name: str) -> None:
         """Remove a name; durable after `sync_directory`."""
-        self.check("unlink", name)
-        if name not in self._names:
-            raise FileNotFoundError(name)
-        self._used -= len(self._names[name].data)
-        self._change(name, None)
+        self._alive()
+        self.device.medium.find(name)
+        with self.device.primitive(self._alive(), "unlink", name) as fraction:
+            if fraction > 0.5:
+                self.device.medium.unlink(name)
 
     def sync_directory(self, name: str) -> None:
         """Make the names within a directory durable."""
-        self.check("sync_directory", name)
-        rest = []
-        for change in self._changes:
-            if change[0] == name:
-                self._apply(change)
-            else:
-                rest.append(change)
-        self._changes = rest
+        with self.device.primitive(self._alive(), "sync_directory", name) as fraction:
+            self.device.medium.sync_directory(name, self.device.random, fraction)
 
     def free_bytes(self) -> int:
         """What is left of the capacity."""
-        return max(0, self.capacity_bytes - self._used)
+        return self.device.medium.free_bytes
+
+    def on_tmpfs(self) -> bool:
+        """False: what is synced survives."""
+        return False
 
     def lock(self) -> None:
-        """Nobody else can reach it."""
+        """Take the directory until `close` or the end of this life."""
+        self._alive()
+        if self.device.holder not in (None, self):
+            raise DataDirectoryInUse("the simulated directory is used by another process")
+        self.device.holder = self
 
     def submit(
         self,
         lane: str,
-        job: Callable[[], object],
-        done: Callable[[object, BaseException | None], None],
+        job: Callable[[], Any],
+        done: Done,
         *,
         size: int = 0,
     ) -> None:
-        """Run a job at once; whoever simulates latency runs jobs by itself instead."""
-        try:
-            result = job()
-        except Exception as error:
-            done(None, error)
-        else:
-            done(result, None)
+        """Run ``job`` on its lane, at once if there is no schedule; then ``done``.
+
+        A job in which the process dies never ends: `Crashed` leaves `submit` if the job ran inside,
+        and otherwise nobody is told but ``on_crash``.
+        """
+        life = self._alive()
+        if self._lanes is None or self._lanes[0] != life:
+            device = self.device
+            lanes = Lanes(
+                self._schedule, lambda: device.latency, device.random, lambda: device.lasts(life)
+            )
+            self._lanes = life, lanes
+        self._lanes[1].submit(lane, job, done, size)
 
     def close(self) -> None:
-        """What was written stays, as after any orderly end of a process."""
+        """Let queued jobs end, at once; release the lock, close every file. What was written stays.
 
-    # -- faults --------------------------------------------------------------------------------
+        A door that is bound to no life goes on, with its files, for whoever uses it next.
+        """
+        if self._closed or not self.device.lasts(self._bound or self.device.life):
+            return
+        life = self._alive()
+        if self._lanes is not None and self._lanes[0] == life:
+            self._lanes[1].drain()
+            self._lanes = None
+        for file in list(self._files):
+            file.close()
+        if self.device.holder is self:
+            self.device.holder = None
+        self._closed = self._bound is not None
 
-    def crash(self, random: Random) -> None:
-        """The power fails: of what was not synced, a random part survives."""
-        for change in self._changes[: random.randint(0, len(self._changes))]:
-            self._apply(change)
-        self._changes.clear()
-        self._names = dict(self._durable_names)
-        for name in sorted(self._names):
-            self._names[name].crash(random)
-        self._used = sum(len(content.data) for content in self._names.values())
+    def forget(self, file: SimulatedFile) -> None:
+        """The file closed itself."""
+        self._files.pop(file, None)
 
-    def check(self, operation: str, path: str) -> None:
-        """Raise the error that the test injects here, if any."""
-        error = self.fail(operation, path)
-        if error is not None:
-            raise StorageError(f"{operation} of {path} failed: {error}") from error
 
-    def reserve(self, size: int) -> None:
-        """Take ``size`` bytes from the capacity or raise `DiskFullError`."""
-        if self._used + size > self.capacity_bytes:
-            raise DiskFullError(f"no space for {size} bytes, {self.free_bytes()} are free")
-        self._used += size
+class SimulatedDisk(Device, Mount):
+    """A data directory in memory that crashes and fails as told.
 
-    def _change(self, name: str, content: _Content | None) -> None:
-        self._changes.append((name.rpartition("/")[0], name, content))
-        if content is None:
-            self._names.pop(name, None)
-        else:
-            self._names[name] = content
+    Args:
+        capacity_bytes: what all files together may hold; may be changed later.
+        random: for durations, torn writes and injected faults.
+        schedule: when given, jobs take virtual time: ``schedule(delay_s, callback)``.
+        latency: how long they take.
+    """
 
-    def _apply(self, change: tuple[str, str, _Content | None]) -> None:
-        _, name, content = change
-        if content is None:
-            self._durable_names.pop(name, None)
-        else:
-            self._durable_names[name] = content
+    def __init__(
+        self,
+        *,
+        capacity_bytes: int = 1 << 40,
+        random: Random | None = None,
+        schedule: Schedule | None = None,
+        latency: Latency = FAST,
+    ) -> None:
+        Device.__init__(self, capacity_bytes=capacity_bytes, random=random, latency=latency)
+        Mount.__init__(self, self, None, schedule)
+
+    def mount(self, schedule: Schedule | None = None) -> Mount:
+        """The door for a process that starts now; dead when this life ends."""
+        return Mount(self, self.life, schedule)
