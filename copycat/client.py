@@ -17,8 +17,9 @@ from ._core.codec import PEER_FRAME_LIMIT, Frame
 from ._core.layout import FormatError
 from .config import parse_address
 from .connection import Complaints, FrameProtocol
-from .errors import ConfigurationError, CopycatError, SerializationError
+from .errors import Applied, ConfigurationError, CopycatError, SerializationError
 from .handshake import CLIENT, Hello, Refusal, Welcome, unpack_control
+from .outcomes import unavailable
 from .ports import Network, Random
 from .types import Address
 
@@ -194,9 +195,14 @@ class Route:
             found[name or str(address)] = label if name else reason
         return found
 
-    def known_count(self) -> int:
-        """How many members the cluster has, as far as is known."""
-        return len(self.members) or len(self._seeds)
+    def unavailable(self, seconds: float, applied: Applied) -> CopycatError:
+        """Why nothing was answered for ``seconds``."""
+        return unavailable(
+            known=len(self.members) or len(self._seeds),
+            missing=self.unreachable(),
+            seconds=seconds,
+            applied=applied,
+        )
 
     async def close(self) -> None:
         """Hang up everywhere."""

@@ -12,8 +12,15 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .errors import CopycatError, OverloadedError, SerializationError, SessionExpiredError
+from .errors import (
+    CopycatError,
+    OverloadedError,
+    SerializationError,
+    SessionExpiredError,
+    UnknownResourceError,
+)
 from .serializer import Serializer
+from .system import DELETED
 
 log = logging.getLogger("copycat.session")
 
@@ -26,7 +33,8 @@ Callback = Callable[[Any, int], None]
 class Registration:
     """One listener of one event; ``callback(value, index)`` runs in log order.
 
-    ``on_gap(reason)`` is called when a session ended and events may have been missed.
+    ``on_gap(error)`` is called when there may have been events that are missed, or when none will
+    ever come again: the session ended, the resource was deleted, or a value cannot be read.
     """
 
     __slots__ = ("callback", "event", "on_gap", "resource", "shared")
@@ -36,7 +44,7 @@ class Registration:
         resource: int,
         event: str,
         callback: Callback,
-        on_gap: Callable[[str], None] | None,
+        on_gap: Callable[[CopycatError], None] | None,
         *,
         shared: bool,
     ) -> None:
@@ -52,6 +60,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._by_event: dict[tuple[int, str], list[Registration]] = {}
+        self.on_deleted: Callable[[int], None] = lambda resource: None
 
     def add(self, registration: Registration) -> bool:
         """Add it; True if the cluster has to be told because it is the first shared one."""
@@ -81,6 +90,9 @@ class Listeners:
         self, resource: int, event: str, value: bytes, index: int, serializer: Serializer
     ) -> None:
         """Decode one event and hand it to everybody who listens to it."""
+        if event == DELETED:
+            self._deleted(resource)
+            return
         known = tuple(self._by_event.get((resource, event), ()))
         if not known:
             return
@@ -89,7 +101,7 @@ class Listeners:
         except SerializationError as problem:
             for registration in known:
                 if registration.on_gap is not None:
-                    registration.on_gap(str(problem))
+                    registration.on_gap(problem)
             return
         for registration in known:
             try:
@@ -102,7 +114,28 @@ class Listeners:
         for known in list(self._by_event.values()):
             for registration in tuple(known):
                 if registration.on_gap is not None:
-                    registration.on_gap(reason)
+                    registration.on_gap(
+                        SessionExpiredError(
+                            f"events may have been missed: {reason}",
+                            hint="read the state, then iterate again",
+                        )
+                    )
+
+    def _deleted(self, resource: int) -> None:
+        """No event of ``resource`` comes any more; its listeners are forgotten on both sides."""
+        gone = [known for key, known in self._by_event.items() if key[0] == resource]
+        for known in gone:
+            for registration in tuple(known):
+                if registration.on_gap is not None:
+                    registration.on_gap(
+                        UnknownResourceError(
+                            f"resource {resource} was deleted",
+                            hint="make a new handle; its first use creates the resource again",
+                        )
+                    )
+        for key in [key for key in self._by_event if key[0] == resource]:
+            del self._by_event[key]
+        self.on_deleted(resource)
 
 
 class Inbox:
@@ -129,15 +162,6 @@ class Inbox:
             return
         self._items.append((value, index))
         self._wake()
-
-    def gap(self, reason: str) -> None:
-        """Events may be missing from here on: the consumer must know."""
-        self.end(
-            SessionExpiredError(
-                f"events may have been missed: {reason}",
-                hint="read the state, then iterate again",
-            )
-        )
 
     def end(self, error: CopycatError) -> None:
         """Raise ``error`` once everything queued is consumed."""

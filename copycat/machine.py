@@ -9,12 +9,13 @@ Nothing here does I/O or knows of sessions, logs or event loops. It serves the a
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from datetime import timedelta
 from random import Random
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from .errors import ConfigurationError, MisuseError
+from .system import DELETED
 from .types import Consistency
 
 P = ParamSpec("P")
@@ -80,6 +81,15 @@ class Commit:
         """Send an event to the session ``to``, or to every session that listens (None)."""
         self._writing("publish an event")
         self._runtime.publish(self._resource, event, value, to)
+
+    def dismiss(self, sessions: Iterable[int]) -> None:
+        """For ``on_delete``: let the handles of ``sessions`` fail what waits for this resource.
+
+        What they hold of it (a lock, a leadership) is lost at that moment, and their iterators and
+        waits end with `UnknownResourceError`.
+        """
+        for session in dict.fromkeys(sessions):
+            self.publish(DELETED, None, to=session)
 
     def schedule(self, delay: float | timedelta, operation: str, *args: object) -> None:
         """Run the command ``operation`` with ``args`` after ``delay`` seconds of log time."""
@@ -269,6 +279,14 @@ class StateMachine:
 
     def on_close(self, session: int) -> None:
         """A session ended, whether it expired or was closed: release what it owned."""
+
+    def on_delete(self, session: int) -> None:
+        """The resource is being deleted by ``session``: say so to those who depend on it.
+
+        The last time that the machine runs. Events published here still arrive, and sessions that
+        listen are told anyway; `Commit.dismiss` tells those that wait without listening. What it
+        raises is ignored: a path can always be deleted.
+        """
 
 
 # -- for the applier and for handles -----------------------------------------------------------

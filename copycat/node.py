@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random as chance
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, NoReturn
 from . import handles
 from ._core import COMPILED
 from .config import ServerOptions, server_options
+from .config_file import load_machines, read_settings
 from .errors import (
     ConfigurationError,
     MisuseError,
@@ -331,7 +333,7 @@ def open(  # the name of the API
     advertise: str | Address | None = None,
     data: str | None = None,
     members: Mapping[str, str | Address] | None = None,
-    machines: Iterable[type[StateMachine]] = (),
+    machines: Iterable[type[StateMachine]] | None = None,
     types: Serializer | None = None,
     storage: str | None = None,
     fsync: str | None = None,
@@ -340,7 +342,8 @@ def open(  # the name of the API
     session_timeout: Duration | None = None,
     segment_bytes: int | None = None,
     snapshot_bytes: int | None = None,
-    timeout: Duration = 5.0,
+    timeout: Duration | None = None,
+    config: str | os.PathLike[str] | None = None,
 ) -> Opening:
     """A member of a cluster in this process: ``async with copycat.open(...) as cc``.
 
@@ -360,19 +363,28 @@ def open(  # the name of the API
         fsync: "always"; "unsafe-never" only exists for comparisons.
         election_timeout, heartbeat, session_timeout: seconds.
         segment_bytes, snapshot_bytes: size of a log file; log applied between two snapshots.
-        timeout: default for operations, in seconds.
+        timeout: default for operations, in seconds; 5 if nobody says anything.
+        config: a TOML file with any of these settings but ``types``, ``machines`` by name as in
+            ``["shop:Stock"]``. What is an argument here overrules it, and so does the environment
+            (``COPYCAT_DATA``, ``COPYCAT_HEARTBEAT``, ...), which is looked at only if there is a
+            file.
 
     Raises:
         ConfigurationError: at once, if a setting is missing or contradicts another.
         StorageError: on entering, if the data directory cannot be used.
     """
-    options = server_options(
-        name=name, listen=listen, advertise=advertise, data=data, members=members,
-        storage=storage, fsync=fsync, election_timeout=election_timeout, heartbeat=heartbeat,
-        session_timeout=session_timeout, segment_bytes=segment_bytes,
-        snapshot_bytes=snapshot_bytes,
-    )  # fmt: skip
-    wanted = tuple(machines)
+    settings: dict[str, Any] = {
+        "name": name, "listen": listen, "advertise": advertise, "data": data, "members": members,
+        "machines": machines, "storage": storage, "fsync": fsync, "timeout": timeout,
+        "election_timeout": election_timeout, "heartbeat": heartbeat,
+        "session_timeout": session_timeout, "segment_bytes": segment_bytes,
+        "snapshot_bytes": snapshot_bytes,
+    }  # fmt: skip
+    if config is not None:
+        settings = read_settings(config, settings, os.environ)
+    wanted = _loaded(settings.pop("machines", None) or ())
+    patience = settings.pop("timeout", None)
+    options = server_options(**settings)
     _by_name(wanted)
 
     def running() -> RunningMember:
@@ -386,7 +398,7 @@ def open(  # the name of the API
     client = {
         "machines": wanted,
         "types": types,
-        "timeout": timeout,
+        "timeout": 5.0 if patience is None else patience,
         "session_timeout": options.session_timeout,
     }
     return Opening(running, client)
@@ -423,7 +435,7 @@ def connect(
         addresses,
         network=RealNetwork(),
         clock=RealClock(),
-        random=Random(chance.SystemRandom().getrandbits(256)),
+        random=chance.SystemRandom(),  # the session's secret must not be foreseeable
         machines=machines,
         name=name,
         serializer=types,
@@ -438,6 +450,15 @@ def real_doors(disk: Disk) -> Doors:
     """This machine's network and clocks, and chance from the operating system."""
     seed = chance.SystemRandom().getrandbits(256)
     return Doors(RealNetwork(), disk, RealClock(), Random(seed))
+
+
+def _loaded(machines: Iterable[type[StateMachine] | str]) -> tuple[type[StateMachine], ...]:
+    """The classes; those from a configuration file come as names."""
+    return tuple(
+        cls
+        for each in machines
+        for cls in (load_machines(each) if isinstance(each, str) else [each])
+    )
 
 
 def _by_name(machines: Iterable[type[StateMachine]]) -> dict[str, type[StateMachine]]:

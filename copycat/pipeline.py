@@ -302,6 +302,18 @@ class Requests:
                     future.set_exception(error)
 
 
+def fail(call: Call, error: CopycatError) -> None:
+    """Let whoever waits for ``call`` know; nothing if it is done."""
+    if not call[0].done():
+        call[0].set_exception(error)
+
+
+def retrieved(future: asyncio.Future[Any]) -> None:
+    """Nobody waits for this one; its failure shows in the next operation."""
+    if not future.cancelled():
+        future.exception()
+
+
 def _run_frame(session: int, first: int, acknowledged: int, commands: list[Command]) -> bytes:
     run = encode_run(Kind.COMMAND, session, first, acknowledged, commands)
     return HEADER.pack(len(run), Frame.RUN, 0, 0) + run

@@ -19,6 +19,7 @@ from ._core.codec import (
     ATTACHED_HEAD,
     EVENTS_HEAD,
     KEPT_HEAD,
+    REGISTERED_HEAD,
     REJECT_HEAD,
     RESULTS_HEAD,
     U64,
@@ -29,18 +30,20 @@ from ._core.codec import (
 from ._core.kernel import encode_run
 from ._core.layout import FormatError, Kind
 from .client import Link, Route
+from .credentials import Credentials
 from .errors import (
     Applied,
     CopycatError,
     OutcomeUnknownError,
     OverloadedError,
+    SecurityError,
     SerializationError,
     SessionExpiredError,
 )
 from .lifetime import Lifetime, SessionOptions
 from .listeners import Callback, Listeners, Registration
-from .outcomes import too_late, unavailable
-from .pipeline import Call, Commands, Queries, Requests
+from .outcomes import too_late
+from .pipeline import Call, Commands, Queries, Requests, fail, retrieved
 from .ports import Clock, Random
 from .pulse import Deadlines, Pulse
 from .serializer import Serializer
@@ -82,7 +85,7 @@ class Session:
         self._options = options
         self._name = name
         self._link: Link | None = None  # to the leader
-        self._registering: tuple[bytes, float] | None = None  # uuid, when it was first sent
+        self._credentials = Credentials(random, options.session_timeout / 2)
         self._commands = Commands(serializer, options.in_flight)
         self._queries = Queries(serializer)
         self._requests = Requests(serializer)
@@ -167,7 +170,7 @@ class Session:
         link = self._route.any_link
         future: asyncio.Future[Any] = self._loop.create_future()
         if link is None:
-            future.set_exception(self._unavailable(0.0, "no"))
+            future.set_exception(self._route.unavailable(0.0, "no"))
             return future
         link.send(self._requests.ask(link, name, arguments, future))
         return future
@@ -179,7 +182,7 @@ class Session:
         callback: Callback,
         *,
         shared: bool = True,
-        on_gap: Callable[[str], None] | None = None,
+        on_gap: Callable[[CopycatError], None] | None = None,
     ) -> tuple[Registration, asyncio.Future[Any] | None]:
         """Call ``callback(value, index)`` for each event, in log order.
 
@@ -195,12 +198,13 @@ class Session:
     def when_unknown(self, callback: Callable[[int], None]) -> None:
         """Call ``callback(resource)`` when a resource turns out to be deleted."""
         self._commands.on_unknown = self._queries.on_unknown = callback
+        self._listeners.on_deleted = callback
 
     def unlisten(self, registration: Registration) -> None:
         """Undo `listen`; the cluster is told in the background."""
         if self._listeners.remove(registration) and self.state is not SessionState.CLOSED:
             told = self._tell(SystemOperation.UNLISTEN, registration.resource, registration.event)
-            told.add_done_callback(_retrieved)
+            told.add_done_callback(retrieved)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -215,7 +219,7 @@ class Session:
             async with asyncio.timeout(timeout):
                 await self._registered.wait()
         except TimeoutError:
-            raise self._unavailable(timeout, "no") from None
+            raise self._route.unavailable(timeout, "no") from None
 
     async def close(self) -> None:
         """Say goodbye, so that what the session owns is free at once; then hang up."""
@@ -255,8 +259,8 @@ class Session:
         self._registered.clear()
         self.lifetime.connecting()
         for resource, event in self._listeners.shared_keys():
-            self._tell(SystemOperation.LISTEN, resource, event).add_done_callback(_retrieved)
-        self._registering = None
+            self._tell(SystemOperation.LISTEN, resource, event).add_done_callback(retrieved)
+        self._credentials.renew()
         self._register()
 
     def _end(self, state: SessionState, reason: str) -> None:
@@ -265,7 +269,7 @@ class Session:
         self._pulse.forget()
         self._attaching = False
         for call in self._commands.restart():
-            _fail(
+            fail(
                 call,
                 OutcomeUnknownError(
                     f"session {id_} ended ({reason}) between sending the command and its answer"
@@ -273,7 +277,7 @@ class Session:
             )
         if state is SessionState.CLOSED:
             for call in [*self._commands.queued, *self._queries.drain()]:
-                _fail(call, SessionExpiredError(f"{reason}. Not applied."))
+                fail(call, SessionExpiredError(f"{reason}. Not applied."))
             self._commands.queued.clear()
             self._requests.lost(None, SessionExpiredError(reason))
         self.lifetime.ended(state, reason)
@@ -306,7 +310,7 @@ class Session:
         if link is self._link:
             self._link = None
         self._queries.lost(link)
-        self._requests.lost(link, self._unavailable(0.0, "unknown"))
+        self._requests.lost(link, self._route.unavailable(0.0, "unknown"))
 
     def frame(self, link: Link, type_: int, payload: bytes) -> None:
         """A frame arrived."""
@@ -324,7 +328,7 @@ class Session:
         elif type_ == Frame.REJECT:
             self._on_reject(link, payload)
         elif type_ == Frame.REGISTERED:
-            self._on_registered(U64.unpack(payload)[0])
+            self._on_registered(*REGISTERED_HEAD.unpack(payload))
         elif type_ == Frame.ATTACHED:
             session, _, known = ATTACHED_HEAD.unpack(payload)
             if session == self.id and session:
@@ -412,13 +416,9 @@ class Session:
     def _register(self) -> None:
         if self._link is None:
             return
-        now = self._clock.suspended_too()
-        known = self._registering
-        if known is None or now > known[1] + self._options.session_timeout / 2:
-            # The answer confirms the *first* sending, so an old attempt is not worth repeating.
-            known = self._registering = (self._random.randbytes(16), now)
+        uuid, secret = self._credentials.attempt(self._clock.suspended_too())
         timeout_ms = int(self._options.session_timeout * 1000)
-        request = self._serializer.pack([known[0], timeout_ms, self._name])
+        request = self._serializer.pack([uuid, timeout_ms, self._name, secret])
         self._pulse.owed()
         self._link.send(pack_frame(Frame.REGISTER, request))
 
@@ -427,7 +427,8 @@ class Session:
         if self._link is None:
             return
         self._attaching = True
-        data = pack_frame(Frame.ATTACH, ATTACH_HEAD.pack(self.id, self._event))
+        head = ATTACH_HEAD.pack(self.id, self._event, self._credentials.secret)
+        data = pack_frame(Frame.ATTACH, head)
         if resend:
             data += self._commands.resend(self.id)
         self._pulse.owed()
@@ -480,6 +481,7 @@ class Session:
                 self._attach(resend=False)
             return
         self._event = index
+        self._commands.applied_index = max(self._commands.applied_index, index)  # seen as well
         self._event_bytes += len(payload)
         events = self._serializer.unpack(memoryview(payload)[EVENTS_HEAD.size :])
         for resource, event, value in events:
@@ -487,11 +489,10 @@ class Session:
         if self._event_bytes > EVENT_BYTES_UNCONFIRMED and self.id == session:
             self._keep_alive()
 
-    def _on_registered(self, session: int) -> None:
-        if self.id or self._registering is None:
+    def _on_registered(self, session: int, uuid: bytes) -> None:
+        sent = None if self.id else self._credentials.accepted(uuid)
+        if sent is None:
             return
-        sent = self._registering[1]
-        self._registering = None
         self._heard()
         self.lifetime.began(session, sent)
         self._registered.set()
@@ -515,11 +516,32 @@ class Session:
             self._pause(detail / 1000 * (1 + self._random.random()))
         elif reason == Reason.OUT_OF_ORDER:
             self._pause(REORDER_PAUSE)
+        elif reason == Reason.FORBIDDEN:
+            self._on_forbidden(link, type_, detail, payload)
         else:
             (message,) = self._serializer.unpack(payload[REJECT_HEAD.size :])
             log.error("%s refused a frame as malformed: %s", link.name, message)
             if self.id and type_ == Frame.RUN:
                 self._expire(f"the leader could not read a command: {message}")
+
+    def _on_forbidden(self, link: Link, type_: int, session: int, payload: bytes) -> None:
+        """A member does not believe that the session is ours."""
+        if session != self.id:
+            return
+        if session and type_ == Frame.RUN:
+            # It has not seen the secret: an attach was refused for another reason. Show it again.
+            self._attaching = True
+            self._pause(REORDER_PAUSE)
+            return
+        (message,) = self._serializer.unpack(payload[REJECT_HEAD.size :])
+        log.error("%s: %s: %s", SecurityError.code, link.name, message)
+        if session:
+            for call in self._commands.restart():
+                fail(call, SecurityError(message, applied="unknown"))
+            self._expire(message)
+        else:  # somebody took our uuid
+            self._credentials.renew()
+            self._pause(REORDER_PAUSE)
 
     def _pause(self, delay: float) -> None:
         """Send nothing for ``delay`` seconds, then everything that is not answered."""
@@ -549,7 +571,7 @@ class Session:
         """A few times per keep-alive interval: show life, and notice silence."""
         interval = self._pulse.interval
         self._ticker = self._loop.call_later(interval / 4, self._tick)
-        if self.id and self._link is not None and self._stalled is None:
+        if self.id and self._link is not None:
             idle = self._clock.suspended_too() - self._pulse.last_sent
             news = self._event > self._event_kept
             if idle >= interval * 0.75 or (news and idle >= interval / 4):
@@ -568,26 +590,7 @@ class Session:
         link, seconds = self._link, call[2]
         if link is None:
             applied: Applied = "unknown" if sent and not is_query else "no"
-            _fail(call, self._unavailable(seconds, applied))
+            fail(call, self._route.unavailable(seconds, applied))
         else:
             name = link.name if sent else None
-            _fail(call, too_late(sent_to=name, seconds=seconds, is_query=is_query))
-
-    def _unavailable(self, seconds: float, applied: Applied) -> CopycatError:
-        return unavailable(
-            known=self._route.known_count(),
-            missing=self._route.unreachable(),
-            seconds=seconds,
-            applied=applied,
-        )
-
-
-def _fail(call: Call, error: CopycatError) -> None:
-    if not call[0].done():
-        call[0].set_exception(error)
-
-
-def _retrieved(future: asyncio.Future[Any]) -> None:
-    """Nobody waits for this one; its failure shows in the next operation."""
-    if not future.cancelled():
-        future.exception()
+            fail(call, too_late(sent_to=name, seconds=seconds, is_query=is_query))

@@ -16,7 +16,7 @@ import struct
 
 from .layout import FormatError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 PREAMBLE = b"COPYCAT\x01"
 
 HEADER = struct.Struct("<IBBH")
@@ -37,14 +37,14 @@ class Frame(enum.IntEnum):
     REFUSE = 3  # msgpack [code, message]; the sender closes
 
     # client -> member
-    REGISTER = 16  # msgpack [client uuid, timeout_ms, name]
+    REGISTER = 16  # msgpack [client uuid, timeout_ms, name, secret]
     RUN = 17  # one run: COMMAND, KEEP_ALIVE (first_sequence is a nonce) or UNREGISTER
     QUERIES = 18  # QUERY_HEAD, then commands as in a run
-    ATTACH = 19  # ATTACH_HEAD: this connection now speaks for that session
+    ATTACH = 19  # ATTACH_HEAD: this connection proves that it may speak for that session
     ADMIN = 20  # msgpack [request id, name, arguments]
 
     # member -> client
-    REGISTERED = 32  # U64 session
+    REGISTERED = 32  # REGISTERED_HEAD
     RESULTS = 33  # RESULTS_HEAD, then results
     ANSWERS = 34  # ANSWERS_HEAD, then results: for queries
     EVENTS = 35  # EVENTS_HEAD, then msgpack list of [resource, event name, value bytes]
@@ -62,6 +62,7 @@ class Frame(enum.IntEnum):
     VOTE_REPLY = 67
     CHUNK = 68
     CHUNK_REPLY = 69
+    STAND = 70
 
     # founding a cluster
     FOUND_ASK = 80  # msgpack map, see server/bootstrap
@@ -76,11 +77,13 @@ class Reason(enum.IntEnum):
     OUT_OF_ORDER = 3  # ``detail`` is the sequence expected next: send again from there
     OVERLOADED = 4  # ``detail`` is milliseconds to wait; nothing was logged
     MALFORMED = 5  # the connection is closed after this
+    FORBIDDEN = 6  # the session's secret is another one, or this connection has not proven it
 
 
 U64 = struct.Struct("<Q")
 QUERY_HEAD = struct.Struct("<QQIB3x")  # first query id, minimal index, count, consistency
-ATTACH_HEAD = struct.Struct("<QQ")  # session, last event index received (0: none)
+ATTACH_HEAD = struct.Struct("<QQ16s")  # session, last event index received (0: none), secret
+REGISTERED_HEAD = struct.Struct("<Q16s")  # session, client uuid
 RESULTS_HEAD = struct.Struct("<QQQI")  # session, first sequence, applied index, count
 ANSWERS_HEAD = struct.Struct("<QQI")  # first query id, applied index, count
 EVENTS_HEAD = struct.Struct("<QQQ")  # session, event index, the event index before it

@@ -58,7 +58,7 @@ leader moves it)::
 **Segment**: a 4096-byte header page, then frames, then zeros::
 
          0    8 magic  b"CCATSEG1"
-         8    4 version of the format (1)
+         8    4 version of the format (2)
         12    4 checksum algorithm (1: CRC-32, zlib's polynomial)
         16    8 segment_id, rising by one from segment to segment
         24    8 generation of the log when the segment was opened
@@ -84,7 +84,7 @@ import enum
 import struct
 
 CHECKSUM_CRC32 = 1
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 BATCH_MAGIC = b"CCB1"
 BATCH_HEADER = struct.Struct("<4sIIIQQQII")
@@ -121,7 +121,7 @@ class Kind(enum.IntEnum):
 
     INITIALIZE = 1  # the no-op of a new term; session 0, one command with empty arguments
     COMMAND = 2
-    REGISTER = 3  # session 0; arguments [client_uuid, timeout_ms, name]; its index is the session
+    REGISTER = 3  # session 0; arguments [client_uuid, timeout_ms, name, proof]; session = its index
     KEEP_ALIVE = 4  # arguments [event_index]: events up to it were received
     UNREGISTER = 5  # arguments []
     CONFIGURATION = 6  # ends its batch

@@ -8,15 +8,17 @@ never syncs, and knows nothing of leaders or clients: ``server/store.py`` drives
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import itemgetter
 
 from ..errors import invariant
 from ..ports import File
 from .kernel import frame_image
 from .layout import BATCH_HEADER, FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
-from .segment import Header, Segment, cut_marker, framed_size
+from .segment import Header, Segment, cut_writes, framed_size
 from .terms import Terms
 
 RECENT_BYTES = 8 << 20
@@ -244,6 +246,30 @@ class Log:
 
     # -- segments ------------------------------------------------------------------------------
 
+    @property
+    def room_bytes(self) -> int:
+        """What the last segment and the spares still hold, frames included."""
+        segment = self._segments[-1] if self._segments else None
+        room = segment.size - segment.end if segment is not None else 0
+        return room + sum(file.size() - SEGMENT_DATA_OFFSET for _, file in self._spares)
+
+    def has_room(self, lengths: Sequence[int], *, after_cut: bool = False) -> bool:
+        """Whether images of these lengths could be appended without a new file.
+
+        ``after_cut``: there will be a truncation first, so only the spares are counted upon.
+        """
+        segment = self._segments[-1] if self._segments and not after_cut else None
+        end, size = (segment.end, segment.size) if segment is not None else (0, 0)
+        position = 0
+        for length in lengths:
+            while end + framed_size(length) > size:
+                if position == len(self._spares):
+                    return False
+                end, size = SEGMENT_DATA_OFFSET, self._spares[position][1].size()
+                position += 1
+            end += framed_size(length)
+        return True
+
     def needs_segment(self) -> bool:
         """Whether a spare should be prepared: a roll must never have to wait for one."""
         return not self._spares
@@ -254,17 +280,19 @@ class Log:
         return self._next_id - 1
 
     def add_spare(self, segment_id: int, file: File) -> None:
-        """A zero-filled file for the next roll."""
-        self._spares.append((segment_id, file))
+        """A zero-filled file for the next roll, unless a roll has overtaken its preparation."""
+        if self._segments and segment_id < self._segments[-1].id:
+            self.discarded.append((segment_id, file))
+        else:
+            insort(self._spares, (segment_id, file), key=itemgetter(0))
 
     def _roll(self, image_length: int) -> Segment:
         needed = SEGMENT_DATA_OFFSET + framed_size(image_length)
-        last_id = self._segments[-1].id if self._segments else 0
         while self._spares:
             id_, file = self._spares.pop(0)
-            if id_ > last_id and needed <= file.size():
+            if needed <= file.size():
                 break
-            self.discarded.append((id_, file))  # too small for this image, or out of order
+            self.discarded.append((id_, file))  # too small for this image
         else:
             id_ = self.take_segment_id()
             file = self._prepare(id_, max(needed, self._segment_bytes))
@@ -299,13 +327,10 @@ class Log:
         writes: list[tuple[File, int, bytes]] = []
         if self._segments[-1].next_index > from_index:
             segment = self._segments[-1]
-            old_end = segment.end
+            ends = [*self._frame_starts(segment, from_index), segment.end]
             self._cut_segment(segment, from_index)
-            # The marker tells a crash from here on that what stands behind it is void, until the
-            # zeros are durable; without it, half-done zeroing would look like damage.
-            writes.append((segment.file, segment.end, cut_marker(self.generation + 1, segment.end)))
-            behind = segment.end + FRAME_HEADER_SIZE
-            writes.append((segment.file, behind, bytes(max(0, old_end - behind))))
+            invariant(ends[0] == segment.end, f"the cut at {segment.end} is not at {ends[0]}")
+            writes = cut_writes(segment.file, ends, self.generation + 1)
         gone = {id(file) for _, file in dropped}
         self._staged = [
             staged
@@ -320,6 +345,22 @@ class Log:
             self._writing.last_index = min(self._writing.last_index, self.last_index)
         self.generation += 1
         return Truncation(writes, dropped[::-1])
+
+    def _frame_starts(self, segment: Segment, from_index: int) -> list[int]:
+        """Where the frames of ``segment`` from ``from_index`` on begin."""
+        at = bisect_left(self._recent_bases, max(from_index, segment.base_index))
+        in_memory = [
+            framed_size(len(image))
+            for base, image in zip(self._recent_bases[at:], self._recent[at:], strict=True)
+            if base < segment.next_index
+        ]
+        begin = segment.end - sum(in_memory)
+        starts = list(accumulate(in_memory, initial=begin))[:-1]
+        known = self._recent_bases[at] if in_memory else segment.next_index
+        if from_index < known:
+            mapped = segment.frames(from_index, before=begin)
+            starts = [image - FRAME_HEADER_SIZE for image, _, _, _ in mapped] + starts
+        return starts
 
     def _cut_segment(self, segment: Segment, from_index: int) -> None:
         at = self._recent_at(from_index)

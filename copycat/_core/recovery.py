@@ -151,7 +151,7 @@ def _sort(
         except NewerFormatError as problem:
             raise StorageError(
                 f"{file.path}: {problem}, which this version of Copycat does not read",
-                hint="run the version that wrote it, or a later one",
+                hint="run the version that wrote it",
             ) from problem
         except FormatError as problem:
             torn.append((id_, file, problem))

@@ -29,6 +29,9 @@ from .layout import (
     FormatError,
 )
 
+SECTOR_BYTES = 512
+"""What a disk writes whole or not at all."""
+
 
 class Header(NamedTuple):
     """The header page's fields; see ``layout``."""
@@ -91,6 +94,43 @@ def cut_marker(generation: int, offset: int) -> bytes:
     return CUT_MAGIC + crc32(tail).to_bytes(4, "little") + tail
 
 
+def cut_writes(file: File, starts: list[int], generation: int) -> list[tuple[File, int, bytes]]:
+    """What cuts a segment at ``starts[0]``, each write to be durable before the next.
+
+    ``starts`` are the offsets of the frames to drop, then where the last one ends. The marker says,
+    until the zeros behind it are durable, that what stands there is void: half-done zeroing would
+    look like damage. A disk may tear a write between two sectors, and half a marker is none. So one
+    that would lie across two is written last: what is behind a later, safe place goes first, then
+    the frames before that place one by one from the back, so that none is left that could prove
+    that a dropped one had been durable.
+    """
+    at, end = starts[0], starts[-1]
+    safe = next((n for n, start in enumerate(starts[:-1]) if _in_one_sector(start)), None)
+    last = len(starts) - 1 if safe is None else safe
+    writes: list[tuple[File, int, bytes]] = []
+    if safe is not None:
+        writes += _marker_and_zeros(file, starts[safe], end, generation)
+    for n in range(last - 1, 0, -1):
+        writes.append((file, starts[n], bytes(starts[n + 1] - starts[n])))
+    if last > 0:
+        writes += _marker_and_zeros(file, at, end, generation)
+    return writes
+
+
+def _marker_and_zeros(
+    file: File, at: int, end: int, generation: int
+) -> list[tuple[File, int, bytes]]:
+    behind = at + FRAME_HEADER_SIZE
+    return [
+        (file, at, cut_marker(generation, at)),
+        (file, behind, bytes(max(0, end - behind))),
+    ]
+
+
+def _in_one_sector(at: int) -> bool:
+    return at // SECTOR_BYTES == (at + FRAME_HEADER_SIZE - 1) // SECTOR_BYTES
+
+
 def read_cut_marker(view: memoryview, offset: int) -> int | None:
     """The generation of the marker at ``offset``; None if there is none."""
     data = bytes(view[offset : offset + FRAME_HEADER_SIZE])
@@ -148,13 +188,19 @@ class Segment:
         self._bases = array("Q", (base for base, _ in entries))
         self._offsets = array("Q", (offset for _, offset in entries))
 
-    def frames(self, first_index: int) -> Iterator[tuple[int, int, int, int]]:
-        """(image offset, length, base index, count) from the frame that holds ``first_index``."""
+    def frames(
+        self, first_index: int, before: int | None = None
+    ) -> Iterator[tuple[int, int, int, int]]:
+        """(image offset, length, base index, count) from the frame that holds ``first_index``.
+
+        Only those that begin before offset ``before``: what follows may not be in the mapping yet.
+        """
         if not self._bases:
             return
         at = self._offsets[max(0, bisect_right(self._bases, first_index) - 1)]
         view = self.view
-        while at < self.end:
+        end = self.end if before is None else before
+        while at < end:
             image = at + FRAME_HEADER_SIZE
             header = BATCH_HEADER.unpack_from(view, image)
             length, base, count = header[2], header[4], header[7]

@@ -6,7 +6,6 @@ commands stays cheap.
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import os
@@ -31,6 +30,8 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..types import Address
 
 T = TypeVar("T")
@@ -108,6 +109,8 @@ class Failure(click.ClickException):
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run ``main`` on uvloop where there is one; errors become a `Failure`, never a traceback."""
+    import asyncio
+
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(main)

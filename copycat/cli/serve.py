@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
 import sys
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
 from .._core import COMPILED
+from ..config_file import load_machines, read_settings
 from ..errors import ConfigurationError, CopycatError
-from ..machine import StateMachine
 from ..node import CopycatServer, Opening
 from ..node import open as open_member
 from .common import UNHEALTHY, Failure, failure, lies_in_memory, run
@@ -48,7 +44,12 @@ TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a po
 @click.option("--session-timeout", type=float, metavar="SECONDS", help="[default: 5]")
 @click.option("--segment-bytes", type=int, metavar="BYTES", help="Size of a log file.")
 @click.option("--snapshot-bytes", type=int, metavar="BYTES", help="Log between two snapshots.")
-@click.option("--config", metavar="FILE", help="A TOML file with these settings, and others.")
+@click.option(
+    "--config",
+    envvar="COPYCAT_CONFIG",
+    metavar="FILE",
+    help="A TOML file with these settings, and others; COPYCAT_CONFIG says the same.",
+)
 @click.option("--app-dir", default=".", show_default=True, help="Where MODULE is looked for.")
 @click.option("--stop-on-eof", is_flag=True, help="Stop when standard input is closed.")
 @click.option("--verbose", "-v", is_flag=True, help="Log what happens, not only what is wrong.")
@@ -63,7 +64,8 @@ def serve(
     """Run one member of a cluster until it is told to stop (Ctrl-C or SIGTERM).
 
     MODULE:ATTRIBUTE is a StateMachine class of yours, or a list of them. Without any there are the
-    built-in resources: maps, counters, locks, elections.
+    built-in resources: maps, counters, locks, elections. Each setting may also stand in the
+    environment, as COPYCAT_DATA or COPYCAT_HEARTBEAT: before the file, after the options.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -72,69 +74,17 @@ def serve(
     )
     logging.getLogger("copycat.node").addFilter(_not_said_already)
     try:
-        settings = read_settings(config, given)
+        settings = read_settings(config, given, os.environ)
         listed = [*settings.pop("machines", ()), *machines]
-        classes = [each for text in listed for each in load_machines(text, app_dir)]
+        if os.path.abspath(app_dir) not in sys.path:
+            sys.path.insert(0, os.path.abspath(app_dir))
+        classes = [each for text in listed for each in load_machines(text)]
         opening = open_member(**settings, machines=classes)
     except ConfigurationError as problem:
         raise failure(problem) from problem
     if not COMPILED:
         click.echo(PURE_WARNING, err=True)
     return run(_serve(opening, settings, stop_on_eof))
-
-
-def read_settings(config: str | None, given: Mapping[str, str | float | None]) -> dict[str, Any]:
-    """The settings of ``config``, a TOML file, overruled by those ``given`` on the command line.
-
-    Raises `ConfigurationError`.
-    """
-    settings: dict[str, Any] = {}
-    if config is not None:
-        try:
-            settings = tomllib.loads(Path(config).read_text(encoding="utf-8"))
-        except OSError as problem:
-            raise ConfigurationError(f"cannot read {config}: {problem.strerror}") from problem
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
-            raise ConfigurationError(f"{config} is not TOML: {problem}") from problem
-    settings |= {key: value for key, value in given.items() if value is not None}
-    known = [key for key in open_member.__annotations__ if key not in ("return", "types")]
-    for key in settings:
-        if key not in known:
-            from ..config import unknown_key
-
-            raise unknown_key(key, known)
-    machines = settings.get("machines", [])
-    if not (isinstance(machines, list) and all(isinstance(each, str) for each in machines)):
-        raise ConfigurationError('machines is a list of texts: ["module:attribute"]')
-    return settings
-
-
-def load_machines(text: str, app_dir: str = ".") -> list[type[StateMachine]]:
-    """The machine, or the list of machines, behind ``module:attribute``.
-
-    Raises `ConfigurationError`.
-    """
-    module_name, colon, attribute = text.partition(":")
-    if not (colon and module_name and attribute):
-        raise ConfigurationError(
-            f"{text!r} does not name a machine", hint="write module:attribute, as in shop:Stock"
-        )
-    where = os.path.abspath(app_dir)
-    if where not in sys.path:
-        sys.path.insert(0, where)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as problem:
-        raise ConfigurationError(
-            f"{text}: no module {problem.name!r} in {where}",
-            hint="run from the directory that has it, or say --app-dir",
-        ) from problem
-    found = getattr(module, attribute, None)
-    if isinstance(found, (list, tuple)) and found:
-        return list(found)
-    if not isinstance(found, type):
-        raise ConfigurationError(f"{text}: {module_name} has no class {attribute!r}")
-    return [cast("type[StateMachine]", found)]
 
 
 async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) -> int:

@@ -123,6 +123,10 @@ class Access:
         return self.session.query(SYSTEM_RESOURCE, operation, arguments, consistency)
 
     def _forget(self, resource: int) -> None:
+        """The resource was deleted: what is held of it is lost, new handles open anew."""
+        held = self.held.pop(resource, None)
+        if held is not None:
+            held.lose("the resource was deleted")
         for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
             del self._opened[key]
 
@@ -270,7 +274,7 @@ class Resource(Generic[M]):
         opened = await self._ready()
         inbox = Inbox()
         registration, told = self._session.listen(
-            opened.resource, event, inbox.put, on_gap=inbox.gap
+            opened.resource, event, inbox.put, on_gap=inbox.end
         )
         try:
             if told is not None:

@@ -179,6 +179,10 @@ class MapMachine(StateMachine):
 
     # -- sessions and helpers ------------------------------------------------------------------
 
+    def on_delete(self, session: int) -> None:
+        """Those who watch will see no more changes."""
+        self.commit.dismiss(watcher[0] for watcher in self.watchers.values())
+
     def on_close(self, session: int) -> None:
         """An ended session watches nothing."""
         for id_ in [id_ for id_, watcher in self.watchers.items() if watcher[0] == session]:
@@ -418,7 +422,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         opened = await self._ready()
         inbox = Inbox()
         registration, _ = self._session.listen(
-            opened.resource, _CHANGED, inbox.put, shared=False, on_gap=inbox.gap
+            opened.resource, _CHANGED, inbox.put, shared=False, on_gap=inbox.end
         )
         id_ = self._access.new_claim()
         try:

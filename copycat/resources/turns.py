@@ -77,6 +77,17 @@ class TurnsMachine(StateMachine):
         if self.holder and self.holder[2] == session:
             self._pass_on()
 
+    def on_delete(self, session: int) -> None:
+        """Nobody's turn comes any more: holder and line are told, watchers see that nobody leads.
+
+        An administrator's act: the holder hears of it as soon as its connection stands, and until
+        then it does not know. Tokens keep it safe: an index rises also over a deletion.
+        """
+        if self.holder:
+            self.changed.publish([])
+        owners = [self.holder[2]] if self.holder else []
+        self.commit.dismiss(owners + [waiter[1] for waiter in self.waiting.values()])
+
     def _pass_on(self) -> None:
         self.holder = []
         for claim, (name, session) in self.waiting.items():
@@ -158,9 +169,10 @@ class Turns(Resource[M]):
             token = await turn.token
         # The grant may be old news: after a pause, only an answer to something sent later shows
         # that the session, and so the turn, still exists.
-        if turn.gone or not (
-            self._session.lifetime.reliable or await self._session.lifetime.settled()
-        ):
+        alive = self._session.lifetime.reliable or await self._session.lifetime.settled()
+        if turn.gone is not None:
+            raise turn.gone
+        if not alive:
             raise SessionExpiredError(f"the session ended while waiting for {self.path!r}")
         return token
 
@@ -249,7 +261,7 @@ class _Waiting:
     def __init__(self, claim: bytes) -> None:
         self.claim = claim
         self.token: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.gone = False
+        self.gone: CopycatError | None = None
         self.maybe_held = False
 
     def granted(self, value: Any, index: int) -> None:
@@ -258,9 +270,9 @@ class _Waiting:
         if claim == self.claim and not self.token.done():
             self.token.set_result(token)
 
-    def gap(self, reason: str) -> None:
-        """The session ended, and the claim with it."""
-        self.gone = True
+    def gap(self, error: CopycatError) -> None:
+        """The session or the resource is gone, and the claim with it."""
+        self.gone = error
         if not self.token.done():
-            self.token.set_exception(SessionExpiredError(f"the claim is gone: {reason}"))
+            self.token.set_exception(error)
             self.token.exception()  # it may be that nobody waits for it yet

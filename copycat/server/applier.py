@@ -29,7 +29,8 @@ class Applied:
 
     answers: list[tuple[int, int, list[bytes]]] = field(default_factory=list)  # session, first
     events: list[tuple[int, int, int, bytes]] = field(default_factory=list)  # session, index, prev
-    registered: list[tuple[bytes, int]] = field(default_factory=list)  # client uuid, session
+    registered: list[tuple[bytes, bytes, int]] = field(default_factory=list)
+    """Client uuid, proof, session (0: there is one with another proof)."""
     kept: list[tuple[int, int]] = field(default_factory=list)  # session, nonce
     unknown: list[tuple[int, int]] = field(default_factory=list)  # session, first sequence
     ended: list[int] = field(default_factory=list)  # sessions
@@ -156,10 +157,12 @@ class Applier:
     ) -> None:
         for index, (_r, _o, arguments) in enumerate(decode_commands(image, at, count), base):
             self.index = index
-            uuid, timeout_ms, name = self._unpack(arguments)
-            session = self.sessions.register(index, uuid, name, timeout_ms * 1000, self.time_us)
-            self._out.registered.append((uuid, session.id))
-            if session.id == index:
+            uuid, timeout_ms, name, proof = self._unpack(arguments)
+            session = self.sessions.register(
+                index, uuid, proof, name, timeout_ms * 1000, self.time_us
+            )
+            self._out.registered.append((uuid, proof, 0 if session is None else session.id))
+            if session is not None and session.id == index:
                 for instance in self.executor.instances():
                     self.executor.hook(instance, "on_register", index, self.time_us, session.id)
             if self._events:

@@ -15,7 +15,12 @@ The rules
     5. The coordinator never adopts. Its decision was on its own disk before anybody could know of
        it; if others know and it does not, that disk has lost something.
     6. A member that told a coordinator that it is empty takes no decision directly from another
-       incarnation of that coordinator: such a reply is a leftover.
+       incarnation of that coordinator: such a reply is a leftover. It also hangs up on the
+       incarnation that asked before; one that is alive asks again.
+    7. What somebody *asks* changes nothing but rule 6: only answers on connections that this member
+       made itself, to the listed addresses, found a cluster or end the attempt. Uuids are told only
+       to who asks in the name of another listed member and has the very same list; whoever has
+       another list is told the list and no more, so that the mistake can be seen.
 
 Why that is safe
     *Crashes.* Before the write of rule 3 nothing has happened: everybody restarts with the uuid it
@@ -34,6 +39,11 @@ Why that is safe
 
     *No wiped member is counted.* Founders are bound by uuid, and every handshake between members
     compares it. Two wiped members of three find the third one founded, or wait for it for ever.
+
+    *Strangers.* Without TLS nobody can prove who he is. A stranger who does not know the whole list
+    learns no uuid and stops nothing; his asks are counted, and logged now and then. One who knows
+    it can learn uuids, and by asking as the coordinator delay the founding for as long as he goes
+    on (rule 6); he cannot make it unsafe, since nothing is decided or adopted upon an ask.
 """
 
 from __future__ import annotations
@@ -46,7 +56,7 @@ from dataclasses import dataclass, replace
 
 from .._core.codec import PROTOCOL_VERSION, Frame
 from .._core.layout import FormatError
-from ..connection import HANDSHAKE_FRAME_LIMIT, FrameProtocol
+from ..connection import HANDSHAKE_FRAME_LIMIT, Complaints, FrameProtocol
 from ..errors import ConfigurationError, CopycatError, MembershipError, StorageError
 from ..handshake import Fields, pack_control
 from ..ports import Disk, Network, Random
@@ -56,6 +66,9 @@ from .identity import NO_CLUSTER, Identity, parse_founders, save_identity
 BACKOFF_MIN = 0.05
 BACKOFF_MAX = 1.0
 """Seconds between two attempts to reach a member; jittered down to half."""
+LINGER = 1.0
+"""Seconds for which a member that found out about differing lists stays up, to be asked too: both
+sides should say so."""
 FIRST_NOTICE = 1.0
 NOTICE_INTERVAL = 30.0
 """Seconds after which it is said for whom we wait, first and then again."""
@@ -128,9 +141,12 @@ class Bootstrap:
         self._empty: dict[str, bytes] = {}  # name -> uuid of those connected that say "empty"
         self._promised: bytes | None = None  # uuid of the coordinator we told that we are empty
         self._watchers: list[FrameProtocol] = []
+        self._coordinator_link: FrameProtocol | None = None  # on which that promise was asked for
+        self.complaints = Complaints()  # asks of strangers
         self._problems: dict[str, str] = {}
         self._nudges: dict[str, asyncio.Event] = {}
         self._ended: asyncio.Future[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
 
     async def run(self) -> Identity:
         """Return the identity of a founded member, however long that takes.
@@ -162,24 +178,49 @@ class Bootstrap:
             finally:
                 for task in tasks:
                     task.cancel()
+                if self._lingering is not None:
+                    self._lingering.cancel()
         if failure is not None:
             raise failure
         return self.identity
 
     def on_ask(self, connection: FrameProtocol, payload: bytes) -> None:
-        """A member without a cluster asks (FOUND_ASK); also after our cluster was founded."""
+        """A member without a cluster asks (FOUND_ASK); also after our cluster was founded.
+
+        Raises `FormatError` for what is no statement.
+        """
         asker = Statement.parse(payload)
         name = asker.identity.name
+        if asker.members != self._list or name == self.identity.name or name not in self._list:
+            self._foreign(connection, asker)
+            return
         connection.write(self._statement().frame(Frame.FOUND_REPLY))
         if self.identity.founded:
             connection.close()
             return
-        if asker.members != self._list:
-            self._end(self._different_lists(asker))
-            return
         if name == self._coordinator:
-            self._promised = asker.identity.uuid
+            before = self._coordinator_link
+            if before is not None and self._promised != asker.identity.uuid:
+                before.close()
+            self._promised, self._coordinator_link = asker.identity.uuid, connection
         self._watchers = [each for each in self._watchers if each.open] + [connection]
+        self._nudge(name)
+
+    def _foreign(self, connection: FrameProtocol, asker: Statement) -> None:
+        """Whoever asks is not one of us, or was given another list: say which list we have."""
+        name = asker.identity.name
+        self.complaints.add(
+            asyncio.get_running_loop().time(),
+            f"{self.identity.name}: {connection.peer} asks as {name!r} with another list of "
+            f"members: {_names(asker.members)}",
+        )
+        if asker.members != self._list:
+            nobody = Identity(self.identity.name, bytes(16))
+            connection.write(Statement(nobody, self._list).frame(Frame.FOUND_REPLY))
+            self._nudge(name)  # if we list it, we shall hear of its list ourselves
+        connection.close()
+
+    def _nudge(self, name: str) -> None:
         if name in self._nudges:
             self._nudges[name].set()
 
@@ -244,7 +285,9 @@ class Bootstrap:
                 )
             )
         elif statement.members != self._list:
-            self._end(self._different_lists(statement))
+            if self._lingering is None:
+                loop, problem = asyncio.get_running_loop(), self._different_lists(statement)
+                self._lingering = loop.call_later(LINGER, self._end, problem)
         elif other.founded:
             self._adopt(other)
         else:

@@ -18,6 +18,7 @@ from .._core.codec import (
     EVENTS_HEAD,
     KEPT_HEAD,
     QUERY_HEAD,
+    REGISTERED_HEAD,
     REJECT_HEAD,
     RESULTS_HEAD,
     U64,
@@ -31,7 +32,7 @@ from ..errors import SerializationError
 from ..serializer import Serializer
 from ..types import Consistency
 from .applier import Applied, Applier
-from .sessions import Session
+from .sessions import Session, proof_of
 
 ARGUMENTS_MAX = 1 << 20
 IN_FLIGHT_MAX = 8192
@@ -69,15 +70,17 @@ class Desk:
         self._serializer = Serializer(opaque=True)
         self._out: dict[int, list[bytes]] = {}
         self._close: list[int] = []
-        self._attached: dict[int, int] = {}  # session -> connection
+        self._proven: dict[int, set[int]] = {}  # connection -> sessions whose secret it showed
+        self._attached: dict[int, int] = {}  # session -> the one of them that gets its results
         self._appended: dict[int, int] = {}  # session -> last sequence in the log
-        self._registering: dict[bytes, int] = {}  # client uuid -> connection
+        self._registering: dict[tuple[bytes, bytes], int] = {}  # uuid, proof -> connection
         self._held: list[tuple[int, int, bytes]] = []
         self._held_bytes = 0
         self._fresh_reads: list[tuple[int, bytes]] = []
         self._reads: dict[int, list[tuple[int, bytes]]] = {}  # Raft's read id -> queries
         self._waiting: list[tuple[int, int, bytes]] = []  # (index to reach, connection, queries)
         self._read_ids = 0
+        self._complaints: list[tuple[int, str]] = []
         self.runs: list[bytes] = []  # admitted, to be logged
         self.run_bytes = 0
         self._handlers: dict[int, Callable[[int, bytes], None]] = {
@@ -102,6 +105,8 @@ class Desk:
                 self._admin(connection, payload)
             elif type_ not in self._handlers:
                 raise FormatError(f"clients do not send frames of type {type_}")
+            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded:
+                self._reject_frame(connection, type_, payload, Reason.OVERLOADED, RETRY_MS)
             elif self._host.serving:
                 self._handlers[type_](connection, payload)
             elif not self._host.leading:
@@ -118,6 +123,9 @@ class Desk:
         """A client's connection is closed."""
         for session in [s for s, c in self._attached.items() if c == connection]:
             del self._attached[session]
+        self._proven.pop(connection, None)
+        for key in [k for k, c in self._registering.items() if c == connection]:
+            del self._registering[key]
         self._waiting = [query for query in self._waiting if query[1] != connection]
         self._held = [held for held in self._held if held[0] != connection]
         self._held_bytes = sum(len(held[2]) for held in self._held)
@@ -200,11 +208,10 @@ class Desk:
             if connection is not None:
                 head = RESULTS_HEAD.pack(session, first, applied, len(results))
                 self._send(connection, Frame.RESULTS, head, encode_results(results))
-        for uuid, session in out.registered:
-            connection = self._registering.pop(uuid, None)
+        for uuid, proof, session in out.registered:
+            connection = self._registering.pop((uuid, proof), None)
             if connection is not None:
-                attached[session] = connection
-                self._send(connection, Frame.REGISTERED, U64.pack(session))
+                self._registered(connection, uuid, session)
         for session, nonce in out.kept:
             connection = attached.get(session)
             if connection is not None:
@@ -213,6 +220,7 @@ class Desk:
             self._appended.pop(session, None)
             connection = attached.pop(session, None)
             if connection is not None:
+                self._proven[connection].discard(session)
                 self._send(connection, Frame.CLOSED, U64.pack(session))
 
     def take_frames(self) -> tuple[list[tuple[int, bytes]], list[int]]:
@@ -223,6 +231,11 @@ class Desk:
         close = self._close
         self._out, self._close = {}, []
         return frames, close
+
+    def take_complaints(self) -> list[tuple[int, str]]:
+        """Connections that did what they may not, and what it was."""
+        found, self._complaints = self._complaints, []
+        return found
 
     # -- frames of clients ---------------------------------------------------------------------
 
@@ -236,7 +249,9 @@ class Desk:
         if session is None or session.doomed:
             self._reject(connection, Reason.UNKNOWN_SESSION, Frame.RUN, count, first, id_)
             return
-        self._attached[id_] = connection
+        if self._attached.get(id_) != connection and not self._reattached(id_, connection):
+            self._forbid(connection, Frame.RUN, id_, count, first)
+            return
         if kind == Kind.COMMAND:
             self._commands(connection, payload, session, first, acknowledged, count)
         elif kind == Kind.KEEP_ALIVE and count == 1:
@@ -292,28 +307,40 @@ class Desk:
 
     def _register(self, connection: int, payload: bytes) -> None:
         fields = self._serializer.unpack(payload)
-        if not (isinstance(fields, list) and len(fields) == 3):
-            raise FormatError("a registration has three fields")
-        uuid, timeout_ms, name = fields
+        if not (isinstance(fields, list) and len(fields) == 4):
+            raise FormatError("a registration has four fields")
+        uuid, timeout_ms, name, secret = fields
         low, high = SESSION_TIMEOUT_MS
         if (
-            not (isinstance(uuid, bytes) and len(uuid) == 16)
+            not all(isinstance(each, bytes) and len(each) == 16 for each in (uuid, secret))
             or not (isinstance(timeout_ms, int) and low <= timeout_ms <= high)
             or not (isinstance(name, str) and len(name) <= 256)
         ):
-            raise FormatError("a registration needs a uuid, a timeout in ms, and a name")
-        self._registering[uuid] = connection
-        self._admit(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, payload)]))
+            raise FormatError("a registration needs a uuid, a timeout in ms, a name and a secret")
+        proof = proof_of(secret)  # the secret itself goes no further: not into any log or snapshot
+        self._registering[uuid, proof] = connection
+        arguments = self._serializer.pack([uuid, timeout_ms, name, proof])
+        self._admit(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, arguments)]))
+
+    def _registered(self, connection: int, uuid: bytes, session: int) -> None:
+        if session:
+            self._attach_to(connection, session)
+            self._send(connection, Frame.REGISTERED, REGISTERED_HEAD.pack(session, uuid))
+        else:
+            self._forbid(connection, Frame.REGISTER, 0)
 
     def _attach(self, connection: int, payload: bytes) -> None:
         if len(payload) != ATTACH_HEAD.size:
             raise FormatError("an attach frame has the wrong length")
-        id_, last_event = ATTACH_HEAD.unpack(payload)
+        id_, last_event, secret = ATTACH_HEAD.unpack(payload)
         session = self._applier.sessions.get(id_)
         if session is None or session.doomed:
             self._send(connection, Frame.ATTACHED, ATTACHED_HEAD.pack(id_, 0, 0))
             return
-        self._attached[id_] = connection
+        if not session.is_proven_by(secret):
+            self._forbid(connection, Frame.ATTACH, id_)
+            return
+        self._attach_to(connection, id_)
         self._send(connection, Frame.ATTACHED, ATTACHED_HEAD.pack(id_, session.last_sequence, 1))
         for index, previous, event in session.events:
             if index > last_event:
@@ -344,6 +371,32 @@ class Desk:
         except (LookupError, ValueError) as problem:
             reply = [request, str(problem), None]
         self._send(connection, Frame.ADMIN_REPLY, self._serializer.pack(reply))
+
+    # -- who speaks ----------------------------------------------------------------------------
+
+    def _attach_to(self, connection: int, session: int) -> None:
+        """``connection`` has shown the session's secret: it may speak for it while it stands."""
+        self._proven.setdefault(connection, set()).add(session)
+        self._attached[session] = connection
+
+    def _reattached(self, session: int, connection: int) -> bool:
+        """Whether ``connection`` has shown the secret some time ago; if so it gets the results."""
+        if session not in self._proven.get(connection, ()):
+            return False
+        self._attached[session] = connection
+        return True
+
+    def _forbid(
+        self, connection: int, type_: Frame, session: int, count: int = 0, first: int = 0
+    ) -> None:
+        """Refuse what only the owner of a session may do; the session itself is unharmed (H97)."""
+        what = "another client has registered with this uuid"
+        if type_ == Frame.ATTACH:
+            what = f"the secret is not that of session {session}"
+        elif type_ == Frame.RUN:
+            what = f"the secret of session {session} was not shown on this connection"
+        self._complaints.append((connection, f"{type_.name} refused: {what}"))
+        self._reject(connection, Reason.FORBIDDEN, type_, count, first, session, what)
 
     # -- helpers -------------------------------------------------------------------------------
 

@@ -85,6 +85,7 @@ class Effects:
     peer_frames: list[tuple[str, bytes]] = field(default_factory=list)  # (peer, whole frames)
     client_frames: Sequence[tuple[int, bytes]] = ()  # (connection, frames)
     close: Sequence[int] = ()  # client connections, after their frames
+    complaints: Sequence[tuple[int, str]] = ()  # (connection, what it did)
     jobs: Sequence[Job] = ()
     prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest

@@ -206,7 +206,7 @@ class Executor:
             self._call(function, instance, arguments)
 
     def hook(self, instance: Instance, name: str, index: int, time_us: int, session: int) -> None:
-        """Call ``on_register``, ``on_expire`` or ``on_close``, if the machine has its own."""
+        """Call ``on_register``, ``on_expire``, ``on_close`` or ``on_delete``, if it has its own."""
         if getattr(type(instance.machine), name) is getattr(StateMachine, name):
             return
         commit = instance.commit

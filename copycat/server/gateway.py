@@ -195,6 +195,12 @@ class Gateway:
         if incoming is not None:
             incoming.protocol.close()
 
+    def complain(self, connection: int, message: str) -> None:
+        """Count what a client did wrong, and log a line now and then."""
+        incoming = self._clients.get(connection)
+        who = "a client that has left" if incoming is None else incoming.protocol.peer
+        self.complaints.add(asyncio.get_running_loop().time(), f"{self.name}: {who}: {message}")
+
     def announce(self, term: int, leader: str | None) -> None:
         """Tell every client, and those to come, who leads."""
         self._leadership = (term, leader)

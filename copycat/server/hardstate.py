@@ -4,6 +4,10 @@ A vote may be promised to others only when it survives a crash (H1). The first s
 synced, then the second: a torn write leaves the other slot whole, and a single slot that rots
 later takes nothing with it. The newest valid slot wins. Knows nothing of elections.
 
+The founding writes the first state, "no term, no vote", before the directory belongs to a cluster.
+From then on there is always a valid slot: whoever finds none has lost a promise, not never made
+one.
+
 A slot, little-endian::
 
      0   4 magic b"CCH1"
@@ -34,31 +38,46 @@ _CRC_FROM = 8
 
 
 class HardStateFile:
-    """The ``hardstate`` file of one data directory."""
+    """The ``hardstate`` file of a directory that belongs to a cluster.
+
+    Raises `CorruptLogError` if it is missing, cut, zero or damaged: the member may have voted.
+    """
 
     def __init__(self, disk: Disk) -> None:
-        existed = disk.exists(NAME)
-        self._file: File = disk.open(NAME, create=True)
-        self._sequence = 0
-        self.state = HardState()
-        if not existed or self._file.size() < FILE_SIZE:
-            self._file.allocate(FILE_SIZE)
-            return
-        slots = [self._file.pread(SLOT_SIZE, offset) for offset in SLOT_OFFSETS]
-        valid = [slot for slot in map(_decode, slots) if slot is not None]
-        if valid:
-            self._sequence, self.state = max(valid, key=lambda slot: slot[0])
-            # A killed process may have written it and not synced it: it was read from memory, and
-            # what is promised from here on must not rest on that.
-            self.save(self.state)
-        elif any(any(slot) for slot in slots):
+        newest = _newest(disk)
+        path = f"{getattr(disk, 'root', '')}/{NAME}".lstrip("/") if newest is None else ""
+        if newest is None:
+            what = "cannot be read in either of its slots" if disk.exists(NAME) else "is gone"
             raise CorruptLogError(
-                f"both slots of {self._file.path} are damaged: the term and the vote of this "
-                "member are not known, so it must not vote",
-                segment=self._file.path,
-                hint="restore the file from a backup of this very directory, or remove the whole "
-                "data directory and let the member rejoin empty",
+                f"{path} {what}: the term and the vote of this member are not known, so it must "
+                "not vote",
+                segment=path,
+                hint="restore the file from a backup of this very directory, made after the "
+                "member stopped, or remove the whole data directory",
             )
+        self._file: File = disk.open(NAME)
+        self._sequence, self.state = newest
+        # A killed process may have written it and not synced it: it was read from memory, and
+        # what is promised from here on must not rest on that.
+        self.save(self.state)
+
+    @classmethod
+    def found(cls, disk: Disk) -> HardStateFile:
+        """The file of a member that has not been of a cluster yet, made durable. Blocks.
+
+        Whatever an interrupted founding left of it is made anew; a state that is there is kept.
+        """
+        if _newest(disk) is None:
+            file = disk.open(NAME, create=True)
+            try:
+                file.allocate(FILE_SIZE)
+                for offset in SLOT_OFFSETS:
+                    file.pwrite(_encode(1, HardState()), offset)
+                    file.sync()
+            finally:
+                file.close()
+            disk.sync_directory("")
+        return cls(disk)
 
     def save(self, state: HardState) -> None:
         """Write and sync ``state``; blocks. When it returns, the state survives a crash."""
@@ -72,6 +91,24 @@ class HardStateFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def peek(disk: Disk) -> HardState | None:
+    """The state that a directory holds; None if there is none that can be read."""
+    newest = _newest(disk)
+    return None if newest is None else newest[1]
+
+
+def _newest(disk: Disk) -> tuple[int, HardState] | None:
+    if not disk.exists(NAME):
+        return None
+    file = disk.open(NAME)
+    try:
+        slots = [file.pread(SLOT_SIZE, offset) for offset in SLOT_OFFSETS]
+    finally:
+        file.close()
+    valid = [slot for slot in map(_decode, slots) if slot is not None]
+    return max(valid, key=lambda slot: slot[0], default=None)
 
 
 def _encode(sequence: int, state: HardState) -> bytes:
@@ -88,5 +125,8 @@ def _decode(slot: bytes) -> tuple[int, HardState] | None:
     magic, crc, sequence, term, length = _HEAD.unpack_from(slot, 0)
     if magic != _MAGIC or crc32(slot[_CRC_FROM:]) != crc:
         return None
-    vote = slot[_HEAD.size : _HEAD.size + length - 1].decode() if length else None
+    try:
+        vote = slot[_HEAD.size : _HEAD.size + length - 1].decode() if length else None
+    except UnicodeDecodeError:
+        return None
     return sequence, HardState(term, vote)

@@ -25,7 +25,7 @@ from ..errors import ConfigurationError, CorruptLogError, StorageError, WrongClu
 from ..handshake import Fields, pack_msgpack
 from ..ports import Disk, Random
 from ..types import Address
-from .hardstate import HardStateFile
+from .hardstate import HardStateFile, peek
 
 NAME = "identity"
 TEMPORARY = "identity.tmp"
@@ -59,7 +59,7 @@ def load_identity(disk: Disk, name: str, members: Iterable[str], random: Random)
 
     Raises:
         WrongClusterError: the directory is another member's, or another cluster's.
-        CorruptLogError: the file is damaged.
+        CorruptLogError: the file is damaged, or the votes that belong to it cannot be read.
         StorageError: a log is there without an identity, or the other way round.
     """
     identity = _read(disk)
@@ -85,22 +85,18 @@ def load_identity(disk: Disk, name: str, members: Iterable[str], random: Random)
             f"{', '.join(sorted(identity.founders))}; the configuration lists {', '.join(wanted)}",
             hint="nothing was changed; use the members it was founded with, or another directory",
         )
-    if not disk.exists("hardstate"):
-        raise StorageError(
-            f"{_path(disk)} belongs to cluster {identity.cluster.hex()[:8]}, but its hardstate "
-            "file is gone: this member may have voted and must not vote again",
-            hint="restore the file, or remove the whole data directory",
-        )
+    HardStateFile(disk).close()
     return identity
 
 
 def save_identity(disk: Disk, identity: Identity) -> None:
     """Make ``identity`` durable, replacing an older one in one step. Blocks.
 
-    The hard state file is made first: from then on, a founded directory without one is damaged.
+    A first hard state, without a vote, is durable before: a founded directory in which none can be
+    read is damaged, however it came to that.
     """
     if identity.founded:
-        HardStateFile(disk).close()
+        HardStateFile.found(disk).close()
     founders = {name: [str(address), uuid] for name, (address, uuid) in identity.founders.items()}
     body = pack_msgpack(
         {
@@ -190,14 +186,12 @@ def _refuse_history(disk: Disk) -> None:
                 "what is in it cannot be trusted",
                 hint="restore the identity file, or remove the whole data directory",
             )
-    if disk.exists("hardstate"):
-        file = HardStateFile(disk)
-        file.close()
-        if file.state.term:
-            raise StorageError(
-                f"{_path(disk)} holds the votes of a member, but no identity of a cluster",
-                hint="restore the identity file, or remove the whole data directory",
-            )
+    state = peek(disk)
+    if state is not None and state.term:
+        raise StorageError(
+            f"{_path(disk)} holds the votes of a member, but no identity of a cluster",
+            hint="restore the identity file, or remove the whole data directory",
+        )
 
 
 def _path(disk: Disk) -> str:

@@ -17,13 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._core.kernel import encode_run, seal_batch
-from .._core.layout import FormatError, Kind
-from ..errors import CopycatError, SerializationError
+from .._core.layout import BATCH_HEADER_SIZE, FormatError, Kind
+from ..errors import CopycatError
 from ..ports import Random
 from ..raft import Membership, Raft, RaftOptions, Role, Trail
 from ..raft.inputs import (
     Campaign,
-    Compacted,
     Durable,
     Input,
     Installed,
@@ -32,11 +31,15 @@ from ..raft.inputs import (
     Read,
     Receive,
     Saved,
+    Transfer,
+    Yield,
 )
 from ..raft.messages import AppendRequest, Message
+from ..raft.progress import ProgressState
 from ..raft.ready import HardState
 from ..serializer import Serializer
 from .applier import Applier
+from .compaction import Compaction
 from .desk import Desk
 from .effects import (
     ClientFrame,
@@ -50,6 +53,7 @@ from .effects import (
     PeerUp,
 )
 from .peerwire import decode_message, encode_message
+from .shortage import Shortage
 from .snapshots import SnapshotInfo
 from .store import Store
 from .transfer import Receiver, Sender
@@ -100,7 +104,7 @@ class Member:
         trail_log = store.log
         self._raft = Raft(
             name,
-            Membership(tuple(sorted(members))),
+            (0, Membership(tuple(sorted(members)))),
             store.hard_state,
             Trail(
                 trail_log.base_index, trail_log.base_term, trail_log.term_runs,
@@ -121,8 +125,10 @@ class Member:
         self._unsaved: HardState | None = None
         self._held: list[tuple[str, bytes]] = []  # frames that wait for the hard state
         self._jobs: list[Job] = []
-        self._snapshotting = False
-        self._bytes_since_snapshot = 0
+        self._compaction = Compaction(
+            store, applier, self._raft, self._sender, snapshot_bytes=options.snapshot_bytes,
+            retain_bytes=options.retain_bytes, host=self,
+        )  # fmt: skip
         self._term_start = 0  # index of the first entry of the term this member leads
         self._serving = False
         self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
@@ -130,11 +136,12 @@ class Member:
         self._tick_at = math.inf  # local time at which log time has to advance at the latest
         self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
         self._backlog_bytes = 0
-        self._peers_up: set[str] = set()
+        self.peers_up: set[str] = set()
         self._alone = len(self._raft.membership.voters) == 1
         self._leadership: tuple[int, str | None] | None = None  # as the shell knows it
         self._apply_at = math.inf  # local time at which what is committed is applied at the latest
         self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
+        self._shortage = Shortage(store)
 
     # -- one turn ------------------------------------------------------------------------------
 
@@ -145,6 +152,8 @@ class Member:
         for input_ in inputs:
             if not self._take_in(input_):
                 return effects
+        if self._store.full is not None and self._store.is_short(self._desk.run_bytes):
+            self._mind_shortage()
         read = self._desk.take_read()
         if read is not None:
             self._inputs.append(Read(read))
@@ -155,8 +164,9 @@ class Member:
         if self._apply() and self._propose():  # those who waited until it serves come first
             self._step()
         self._desk.answer_queries()
-        self._maybe_snapshot()
+        self._compaction.when_due()
         effects.client_frames, effects.close = self._desk.take_frames()
+        effects.complaints = self._desk.take_complaints()
         effects.jobs = self._store.next_jobs()
         if self._jobs:
             effects.jobs = self._jobs + effects.jobs
@@ -189,7 +199,7 @@ class Member:
         elif isinstance(input_, ClientGone):
             self._desk.gone(input_.connection)
         elif isinstance(input_, PeerDown):
-            self._peers_up.discard(input_.peer)
+            self.peers_up.discard(input_.peer)
             self._inputs.append(PeerLost(input_.peer))
             if input_.refused:
                 self._inputs.append(PeerRefused(input_.peer))
@@ -198,11 +208,11 @@ class Member:
         return True
 
     def _peer_up(self, peer: str) -> None:
-        self._peers_up.add(peer)
+        self.peers_up.add(peer)
         voters = self._raft.membership.voters
         if self._raft.term == 0 and self.name == voters[0]:
             # Freshly founded: the first of the list need not wait for a timeout to ask.
-            connected = sum(voter in self._peers_up for voter in voters)
+            connected = sum(voter in self.peers_up for voter in voters)
             if connected + 1 > len(voters) // 2:
                 self._inputs.append(Campaign())
 
@@ -211,6 +221,7 @@ class Member:
     def _step(self) -> None:
         """Let Raft take what came in, and do what it asks for, in the order of `Ready`."""
         inputs, self._inputs = self._inputs, []
+        inputs = self._shortage.fitting(inputs, self._raft.commit_index)
         ready = self._raft.step(self._now, inputs)
         self._raft_wake_at = ready.wake_at
         store = self._store
@@ -241,7 +252,8 @@ class Member:
         for chunk in ready.chunks:
             self._receiver.chunk(chunk)
         if ready.elected:
-            self._begin_term()
+            if not self._begin_term():
+                self._inputs.append(Yield(2 * self._options.raft.election_timeout))
             self._step()  # which sends it
 
     def send(self, message: Message) -> None:
@@ -274,14 +286,26 @@ class Member:
         """The store made the log durable up to ``index``."""
         self._inputs.append(Durable(index))
 
+    @property
+    def hard_state_is_durable(self) -> bool:
+        """Whether everything Raft has promised so far is on disk."""
+        return self._unsaved is None
+
+    def tell(self, fact: Input) -> None:
+        """Give Raft a fact in its next step."""
+        self._inputs.append(fact)
+
     def start(self, job: Job) -> None:
         """Have the shell run a job after this turn."""
         self._jobs.append(job)
 
     # -- leading -------------------------------------------------------------------------------
 
-    def _begin_term(self) -> None:
-        """Elected: the first entry of the term carries old entries to commitment (H11)."""
+    def _begin_term(self) -> bool:
+        """Elected: the first entry of the term carries old entries to commitment (H11).
+
+        False if the disk has no room even for that one.
+        """
         last_us = max(self._store.log.last_time_us, self._applier.time_us)
         # Log time goes on where it stopped, by this member's monotonic clock alone (H40); only
         # the very first leader of a cluster looks at the calendar.
@@ -289,14 +313,20 @@ class Member:
         types = sorted(self._applier.executor.machines)
         arguments = self._serializer.pack([self.name, types])
         run = encode_run(Kind.INITIALIZE, 0, 0, 0, [(0, 0, arguments)])
+        if not self._store.make_room([BATCH_HEADER_SIZE + len(run)]):
+            return False
         self._term_start = self._log([run])
+        return True
 
     def _propose(self) -> bool:
         """Log what the desk admitted, cut into batches, or a tick if log time has to advance."""
         runs = self._desk.runs
+        ticking = not runs
         under_way = self._under_way
         while under_way and under_way[0] <= self._raft.commit_index:
             under_way.popleft()
+        if self._raft.handing_over:
+            return False
         if runs:
             if len(under_way) >= self._options.pipeline_batches:
                 return False  # they form a larger batch with whatever comes until one commits
@@ -306,16 +336,20 @@ class Member:
             if self._now < self._tick_at or not self._tick_is_due():
                 return False
             runs = [encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")])]
-        group: list[bytes] = []
-        size = 0
-        for run in runs:
-            if size + len(run) > self._options.batch_bytes and group:
-                self._log(group)
-                group, size = [], 0
-            group.append(run)
-            size += len(run)
-        self._log(group)
-        return True
+        logged = 0
+        while logged < len(runs):
+            end, size = logged + 1, len(runs[logged])
+            while end < len(runs) and size + len(runs[end]) <= self._options.batch_bytes:
+                size += len(runs[end])
+                end += 1
+            if not self._store.make_room((BATCH_HEADER_SIZE + size,)):
+                if not ticking:  # they wait for space, or for another leader
+                    self._desk.runs = runs[logged:]
+                    self._desk.run_bytes = sum(map(len, self._desk.runs))
+                break
+            self._log(runs[logged:end])
+            logged = end
+        return logged > 0
 
     def _log(self, runs: list[bytes]) -> int:
         """Give runs the next indexes, seal them into one image, stage it; the first index."""
@@ -361,7 +395,7 @@ class Member:
                 if first >= self._term_start:
                     self._backlog_bytes -= size
                 budget -= size
-                self._bytes_since_snapshot += size
+                self._compaction.applied(size)
             out = applier.take()
             if self._serving:
                 self._desk.answer(out)
@@ -386,9 +420,25 @@ class Member:
 
     @property
     def overloaded(self) -> bool:
-        """Whether too much of what this leader logged is not applied yet."""
-        waiting = self._backlog_bytes + self._desk.run_bytes
-        return waiting > self._options.backlog_bytes
+        """Whether too much of what this leader logged is not applied yet, or its disk is full."""
+        queued = self._desk.run_bytes
+        return (
+            self._backlog_bytes + queued > self._options.backlog_bytes
+            or self._store.is_short(queued)
+        )
+
+    # -- a full disk ---------------------------------------------------------------------------
+
+    def _mind_shortage(self) -> None:
+        """The disk is full: cut the log if that can be, and let another member lead."""
+        if self._serving:
+            # Commands are refused, so log time stands still, as without a leader: no session
+            # expires for what it could not say.
+            self._clock_base = (self._store.log.last_time_us, self._now)
+        if self._shortage.attempt_is_due(self._now):
+            self._compaction.take()
+            if self._shortage.report(self.name, self._raft, self.peers_up):
+                self._inputs.append(Transfer())
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -397,55 +447,14 @@ class Member:
         """The newest durable snapshot."""
         return self._store.snapshot
 
-    def _maybe_snapshot(self) -> None:
-        snapshot = self._store.snapshot
-        floor = max(self._options.snapshot_bytes, snapshot.size if snapshot else 0)
-        if not self._snapshotting and self._bytes_since_snapshot >= floor:
-            self.take_snapshot()
+    def awaiting_snapshots(self) -> set[str]:
+        """The peers that are being sent one."""
+        peers = self._raft.progress_of()
+        return {peer.name for peer in peers if peer.state is ProgressState.SNAPSHOT}
 
-    def take_snapshot(self) -> int:
-        """Begin to save the state at the applied index, which is returned."""
-        index = self._applier.index
-        term = self._store.log.term_at(index)
-        if self._snapshotting or term is None or index == 0 or self._unsaved is not None:
-            # (A snapshot of a term must not be durable before the hard state that entered it.)
-            return index
-        self._bytes_since_snapshot = 0
-        try:
-            body = self._applier.image()
-        except SerializationError as problem:
-            log.error("%s: no snapshot, so the log cannot be cut: %s", self.name, problem)
-            return index
-        self._snapshotting = True
-
-        def then(info: SnapshotInfo) -> None:
-            self._snapshotting = False
-            current = self._store.snapshot
-            if current is None or current.index < info.index:
-                self._store.snapshot = info
-                self._cut_log(info)
-
-        def failed(error: BaseException) -> None:
-            self._snapshotting = False
-            log.error("%s: no snapshot at index %d: %s", self.name, index, error)
-
-        save = self._store.snapshots.save
-        self.start(Job("background", lambda: save(index, term, body), then, failed))
-        return index
-
-    def _cut_log(self, info: SnapshotInfo) -> None:
-        """Drop whole segments below the snapshot, but not what a follower still catches up on."""
-        log_ = self._store.log
-        # Commitment may run ahead of this disk: what it has yet to write is not dropped.
-        horizon = min(info.index, log_.durable_index)
-        for peer in self._raft.progress_of():
-            if peer.name in self._peers_up and log_.base_index < peer.match_index < horizon:
-                last, _ = log_.window_end(peer.match_index + 1, self._options.retain_bytes)
-                if last >= horizon:
-                    horizon = peer.match_index
-        self._store.cut_before(horizon)
-        if log_.base_index > 0:
-            self._inputs.append(Compacted(log_.base_index, log_.base_term))
+    def log_follows(self, index: int) -> bool:
+        """Whether the log still has what comes right behind ``index``."""
+        return self._store.log.base_index <= index
 
     def install(self, info: SnapshotInfo, body: bytes) -> None:
         """A snapshot from the leader is durable: it replaces state and, unless it matches, log."""
@@ -453,12 +462,18 @@ class Member:
             return
         self._applier.restore(body)
         self._store.snapshot = info
-        self._bytes_since_snapshot = 0
+        self._compaction.installed()
         if self._raft.snapshot_replaces_log(info.index, info.term):
             self._store.reset(info.index, info.term)
-        self._inputs.append(Installed(info.index, info.term))
+        placed = (0, self._raft.membership)
+        self._inputs.append(Installed(info.index, info.term, placed))
 
     # -- what others see -----------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Local time of this turn, in seconds."""
+        return self._now
 
     @property
     def term(self) -> int:
@@ -485,8 +500,21 @@ class Member:
         if name == "status":
             return self.status()
         if name == "snapshot":
-            return self.take_snapshot()
-        raise LookupError(f"there is no admin request {name!r}; known: status, snapshot")
+            return self._compaction.take()
+        if name == "transfer":
+            return self._transfer(arguments)
+        raise LookupError(f"there is no admin request {name!r}; known: snapshot, status, transfer")
+
+    def _transfer(self, arguments: list[object]) -> str:
+        """Begin to hand leadership to the member named, or to the best prepared one."""
+        to = arguments[0] if arguments else None
+        if not self._raft.is_leader:
+            raise ValueError(f"{self.name} does not lead; the leader is {self._raft.leader}")
+        rivals = self._raft.membership.rivals_of(self.name)
+        if to is not None and to not in rivals:
+            raise ValueError(f"{to!r} is not another voter; there are {', '.join(rivals)}")
+        self._inputs.append(Transfer(None if to is None else str(to)))
+        return self.name
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -503,7 +531,7 @@ class Member:
             "first_index": log_.base_index + 1,
             "snapshot_index": self._store.snapshot.index if self._store.snapshot else 0,
             "sessions": len(self._applier.sessions),
-            "peers_up": sorted(self._peers_up),
+            "peers_up": sorted(self.peers_up),
             "progress": [
                 [peer.name, peer.match_index, peer.state.value]
                 for peer in self._raft.progress_of()
@@ -516,7 +544,7 @@ class Member:
         if self._applier.index < self._raft.commit_index:
             put_off = self._apply_at != math.inf
             return min(self._raft_wake_at, self._apply_at) if put_off else self._now
-        if not self._serving:
+        if not self._serving or self._raft.handing_over:
             return self._raft_wake_at
         deadline = self._applier.next_deadline_us()
         if deadline is None or self._store.log.last_time_us > deadline:
@@ -524,6 +552,8 @@ class Member:
         else:
             base_us, since = self._clock_base
             self._tick_at = since + (deadline - base_us) / 1e6 + 0.001
+        if self._tick_at <= self._now:  # it waits for a batch to commit, or for space on the disk
+            self._tick_at = self._now + (0.001 if self._store.full is None else 0.1)
         return min(self._raft_wake_at, self._tick_at)
 
 

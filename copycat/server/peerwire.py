@@ -18,6 +18,7 @@ from ..raft.messages import (
     SnapshotChunk,
     SnapshotResponse,
     Span,
+    Stand,
     VoteRequest,
     VoteResponse,
 )
@@ -26,6 +27,7 @@ _APPEND = struct.Struct("<QQQQQQ")
 _APPEND_SIZE = _APPEND.size
 _APPEND_REPLY = struct.Struct("<QBQQQQ")
 _VOTE = struct.Struct("<QQQB")
+_STAND = struct.Struct("<Q")
 _VOTE_REPLY = struct.Struct("<QBB")
 _CHUNK = struct.Struct("<QQQQQ")
 _CHUNK_REPLY = struct.Struct("<QQQB")
@@ -45,13 +47,15 @@ def encode_message(message: Message, images: list[bytes] | None = None) -> bytes
         )
         return _frame(Frame.APPEND_REPLY, head, [])
     if isinstance(m, VoteRequest):
-        return _frame(Frame.VOTE, _VOTE.pack(m.term, m.last_index, m.last_term, m.pre), [])
+        return _frame(Frame.VOTE, _vote_head(m), [])
     if isinstance(m, VoteResponse):
         return _frame(Frame.VOTE_REPLY, _VOTE_REPLY.pack(m.term, m.granted, m.pre), [])
     if isinstance(m, SnapshotChunk):
         head = _CHUNK.pack(m.term, m.index, m.snapshot_term, m.offset, m.total)
         return _frame(Frame.CHUNK, head, [m.data])
-    return _frame(Frame.CHUNK_REPLY, _CHUNK_REPLY.pack(m.term, m.index, m.offset, m.done), [])
+    if isinstance(m, SnapshotResponse):
+        return _frame(Frame.CHUNK_REPLY, _CHUNK_REPLY.pack(m.term, m.index, m.offset, m.done), [])
+    return _frame(Frame.STAND, _STAND.pack(m.term), [])
 
 
 def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
@@ -82,8 +86,10 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
             term, success, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
             return AppendResponse(term, sender, to, bool(success), match, round_, hint, hint_term)
         if type_ == Frame.VOTE:
-            term, last, last_term, pre = _VOTE.unpack(payload)
-            return VoteRequest(term, sender, to, last, last_term, bool(pre))
+            term, last, last_term, flags = _VOTE.unpack(payload)
+            return VoteRequest(
+                term, sender, to, last, last_term, bool(flags & 1), bool(flags & 2)
+            )
         if type_ == Frame.VOTE_REPLY:
             term, granted, pre = _VOTE_REPLY.unpack(payload)
             return VoteResponse(term, sender, to, bool(granted), bool(pre))
@@ -96,9 +102,16 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
         if type_ == Frame.CHUNK_REPLY:
             term, index, offset, done = _CHUNK_REPLY.unpack(payload)
             return SnapshotResponse(term, sender, to, index, offset, bool(done))
+        if type_ == Frame.STAND:
+            (term,) = _STAND.unpack(payload)
+            return Stand(term, sender, to)
     except struct.error as problem:
         raise FormatError(f"a message of type {type_} has the wrong length") from problem
     raise FormatError(f"a member sent a frame of type {type_}")
+
+
+def _vote_head(m: VoteRequest) -> bytes:
+    return _VOTE.pack(m.term, m.last_index, m.last_term, m.pre | m.bidden << 1)
 
 
 def _frame(type_: Frame, head: bytes, parts: list[bytes]) -> bytes:

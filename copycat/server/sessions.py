@@ -6,7 +6,9 @@ Everything here changes only through applied entries and log time, so that all m
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+import hmac
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +16,11 @@ RESULT_BYTES_MAX = 64 << 20
 """Results of one session that it has not acknowledged, beyond which the session ends."""
 EVENT_BYTES_MAX = 8 << 20
 """Unacknowledged events of one session beyond this many bytes end the session (H44)."""
+
+
+def proof_of(secret: bytes) -> bytes:
+    """What is kept of a session's secret. The secret has 128 bits of chance, so one hash does."""
+    return hashlib.blake2b(secret, digest_size=16).digest()
 
 
 class Session:
@@ -28,6 +35,7 @@ class Session:
         "last_event",
         "last_sequence",
         "name",
+        "proof",
         "result_bytes",
         "results",
         "seen_us",
@@ -35,9 +43,12 @@ class Session:
         "uuid",
     )
 
-    def __init__(self, id_: int, uuid: bytes, name: str, timeout_us: int, seen_us: int) -> None:
+    def __init__(
+        self, id_: int, uuid: bytes, proof: bytes, name: str, timeout_us: int, seen_us: int
+    ) -> None:
         self.id = id_
         self.uuid = uuid
+        self.proof = proof
         self.name = name
         self.timeout_us = timeout_us
         self.seen_us = seen_us
@@ -49,6 +60,10 @@ class Session:
         self.event_bytes = 0
         self.last_event = 0
         self.doomed = False  # ended early: nothing refreshes it, its deadline does the rest
+
+    def is_proven_by(self, secret: bytes) -> bool:
+        """Whether ``secret`` is the one it was registered with; takes the same time always."""
+        return hmac.compare_digest(self.proof, proof_of(secret))
 
     @property
     def deadline_us(self) -> int:
@@ -112,21 +127,21 @@ class Session:
     def image(self) -> list[object]:
         """Everything about it, for a snapshot."""
         return [
-            self.id, self.uuid, self.name, self.timeout_us, self.seen_us, self.last_sequence,
-            self.acknowledged, list(self.results), [list(event) for event in self.events],
-            self.last_event, self.doomed,
+            self.id, self.uuid, self.proof, self.name, self.timeout_us, self.seen_us,
+            self.last_sequence, self.acknowledged, list(self.results),
+            [list(event) for event in self.events], self.last_event, self.doomed,
         ]  # fmt: skip
 
     @classmethod
     def from_image(cls, image: list) -> Session:  # type: ignore[type-arg]
         """The session that made ``image``."""
-        session = cls(*image[:5])
-        session.last_sequence, session.acknowledged = image[5], image[6]
-        session.results.extend(image[7])
+        session = cls(*image[:6])
+        session.last_sequence, session.acknowledged = image[6], image[7]
+        session.results.extend(image[8])
         session.result_bytes = sum(map(len, session.results))
-        session.events.extend((index, before, payload) for index, before, payload in image[8])
+        session.events.extend((index, before, payload) for index, before, payload in image[9])
         session.event_bytes = sum(len(event[2]) for event in session.events)
-        session.last_event, session.doomed = image[9], image[10]
+        session.last_event, session.doomed = image[10], image[11]
         return session
 
 
@@ -150,19 +165,24 @@ class SessionTable:
         """The session, or None if it ended or never was."""
         return self._sessions.get(id_)
 
-    def register(self, index: int, uuid: bytes, name: str, timeout_us: int, now_us: int) -> Session:
+    def register(
+        self, index: int, uuid: bytes, proof: bytes, name: str, timeout_us: int, now_us: int
+    ) -> Session | None:
         """A new session with id ``index``, or the living one of the same client uuid.
 
         A client whose registration was answered by a leader that died asks again with the same
-        uuid, and must not leave a second session behind.
+        uuid, and must not leave a second session behind. None if the living one has another
+        ``proof``: whoever saw a uuid somewhere shall get nothing for it (H97).
         """
         known = self._by_uuid.get(uuid)
         if known is not None:
             session = self._sessions[known]
+            if not hmac.compare_digest(session.proof, proof):
+                return None
             if not session.doomed:
                 session.seen_us = now_us
             return session
-        session = Session(index, uuid, name, timeout_us, now_us)
+        session = Session(index, uuid, proof, name, timeout_us, now_us)
         self._sessions[index] = session
         self._by_uuid[uuid] = index
         heapq.heappush(self._due, (session.deadline_us, index))

@@ -6,7 +6,7 @@ the newer one is durable. Methods block: they are called from jobs or at start.
 
 File, little-endian::
 
-     0   8 magic b"CCSNAP01"
+     0   8 magic b"CCSNAP02"
      8   4 crc32 of bytes [12, end)
     12   8 index
     20   8 term
@@ -17,17 +17,19 @@ File, little-endian::
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._core.kernel import crc32
-from ..errors import CorruptLogError, WrongClusterError
+from ..errors import CopycatError, CorruptLogError, DiskFullError, WrongClusterError
 from ..ports import Disk
 
 DIRECTORY = "snapshots"
 INCOMING = f"{DIRECTORY}/incoming.tmp"
 
-_MAGIC = b"CCSNAP01"
+_MAGIC = b"CCSNAP02"
 _HEAD = struct.Struct("<8sIQQQ16s")
 _CRC_FROM = 12
 
@@ -48,6 +50,7 @@ class Snapshots:
     def __init__(self, disk: Disk, cluster_id: bytes) -> None:
         self._disk = disk
         self._cluster_id = cluster_id
+        self._kept: frozenset[str] = frozenset()
         disk.makedirs(DIRECTORY)
 
     def newest(self) -> tuple[SnapshotInfo, bytes] | None:
@@ -87,6 +90,10 @@ class Snapshots:
         try:
             file.pwrite(data, 0)
             file.sync()
+        except BaseException:
+            with contextlib.suppress(CopycatError, OSError):  # a full disk needs the space
+                self._disk.unlink(temporary)
+            raise
         finally:
             file.close()
         return self._publish(temporary, index, term, len(data))
@@ -101,10 +108,20 @@ class Snapshots:
         finally:
             file.close()
 
-    def receive(self, offset: int, data: bytes) -> None:
-        """Write a piece of a snapshot that comes from the leader; offset 0 starts anew."""
-        if offset == 0 and self._disk.exists(INCOMING):
-            self._disk.unlink(INCOMING)
+    def keep(self, names: Iterable[str]) -> None:
+        """Drop none of these files, though newer snapshots are there: somebody reads them."""
+        self._kept = frozenset(names)
+
+    def receive(self, offset: int, data: bytes, total: int) -> None:
+        """Write a piece of a snapshot that comes from the leader; offset 0 starts anew.
+
+        Raises `DiskFullError` at once if there is no space for its ``total`` bytes.
+        """
+        if offset == 0:
+            self.discard()
+            free = self._disk.free_bytes()
+            if free < total:
+                raise DiskFullError(f"no space for {total} bytes ({free} bytes free)")
         file = self._disk.open(INCOMING, create=True)
         try:
             file.pwrite(data, offset)
@@ -122,11 +139,18 @@ class Snapshots:
             file.close()
         return self._publish(INCOMING, info.index, info.term, len(data)), body
 
+    def discard(self) -> None:
+        """Drop what was received so far."""
+        if self._disk.exists(INCOMING):
+            self._disk.unlink(INCOMING)
+
     def remove_before(self, index: int) -> None:
-        """Drop the snapshots older than the one at ``index``."""
+        """Drop the snapshots older than the one at ``index``, except those to `keep`."""
         for name in self._disk.listdir(DIRECTORY):
-            if name.endswith(".snap") and int(name.split("-")[0]) < index:
-                self._disk.unlink(f"{DIRECTORY}/{name}")
+            path = f"{DIRECTORY}/{name}"
+            old = name.endswith(".snap") and int(name.split("-")[0]) < index
+            if old and path not in self._kept:
+                self._disk.unlink(path)
 
     def _publish(self, temporary: str, index: int, term: int, size: int) -> SnapshotInfo:
         name = f"{DIRECTORY}/{index:020d}-{term:020d}.snap"
@@ -147,10 +171,10 @@ class Snapshots:
             magic, crc, index, term, length, cluster_id = _HEAD.unpack_from(data)
             if magic[:-2] == _MAGIC[:-2] and magic != _MAGIC:
                 raise CorruptLogError(
-                    f"{path} has format {magic[-2:].decode(errors='replace')}, newer than this "
-                    "version of Copycat reads",
+                    f"{path} has format {magic[-2:].decode(errors='replace')}, this version of "
+                    f"Copycat reads only {_MAGIC[-2:].decode()}",
                     segment=path,
-                    hint="run the version that wrote it, or a later one",
+                    hint="run the version that wrote it",
                 )
             if (
                 magic == _MAGIC

@@ -22,19 +22,22 @@ from ..errors import (
 )
 from ..paths import normal_path
 from ..serializer import Serializer
-from ..system import SystemOperation
+from ..system import DELETED, SystemOperation
 from .executor import MEMBER_ONLY, Executor, failure, result_of
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
+NO_VALUE = b"\xc0"
 
 
 class State(Protocol):
     """What the system needs to know of the applier."""
 
     index: int
+    time_us: int
 
     def image(self) -> bytes: ...
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
 
 
 class System:
@@ -153,10 +156,20 @@ class System:
     def _delete(self, path: str) -> bool:
         gone = self._tree.delete(normal_path(path))
         for resource in gone or ():
+            self._tell_of_deletion(resource)
             self._executor.delete(resource)
             for key in [key for key in self._listeners if key[0] == resource]:
                 del self._listeners[key]
         return gone is not None
+
+    def _tell_of_deletion(self, resource: int) -> None:
+        """The machine hears of it first, so that its last events come before the end of all."""
+        state, instance = self._state, self._executor.instance(resource)
+        if instance is not None:
+            self._executor.hook(instance, "on_delete", state.index, state.time_us, self._session)
+        listening = [sessions for key, sessions in self._listeners.items() if key[0] == resource]
+        for session in dict.fromkeys(session for sessions in listening for session in sessions):
+            state.publish(resource, DELETED, NO_VALUE, session)
 
     def _listen(self, resource: int, event: str) -> None:
         if self._executor.instance(resource) is None:

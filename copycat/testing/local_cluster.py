@@ -147,7 +147,7 @@ class LocalCluster:
             [self._addresses[name] for name in only],
             network=RealNetwork(),
             clock=RealClock(),
-            random=Random(chance.SystemRandom().getrandbits(64)),
+            random=chance.SystemRandom(),
             machines=self._machines,
             serializer=self._types,
             **options,

@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from copycat.cli.common import DAMAGED, UNHEALTHY, USAGE
-from copycat.cli.serve import load_machines, read_settings
 from copycat.demo.servers import Servers
-from copycat.errors import ConfigurationError
 from copycat.testing.ports import free_ports
 
 from .conftest import Member, run_copycat
@@ -191,37 +189,3 @@ def test_an_unresolvable_listen_address(tmp_path: Path) -> None:
     code, said = refusal("--listen", "no-such-host.invalid:7400", "--data", str(tmp_path / "d"))
     assert code == USAGE
     assert "the host 'no-such-host.invalid' does not resolve" in said
-
-
-def test_a_typing_error_in_the_config_is_guessed(tmp_path: Path) -> None:
-    """An unknown key is answered with the one that was probably meant."""
-    config = tmp_path / "c.toml"
-    config.write_text("electon_timeout = 1")
-    with pytest.raises(ConfigurationError, match="did you mean election_timeout"):
-        read_settings(str(config), {})
-    config.write_text("election_timeout = ")
-    with pytest.raises(ConfigurationError, match="is not TOML"):
-        read_settings(str(config), {})
-    config.write_text("machines = 5")
-    with pytest.raises(ConfigurationError, match="machines is a list"):
-        read_settings(str(config), {})
-
-
-def test_machines_are_found_beside_the_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A class or a list of classes is found in --app-dir; an error inside the module is its own."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "shop_machines.py").write_text(
-        "from copycat import StateMachine\n"
-        "class Stock(StateMachine): pass\n"
-        "class Orders(StateMachine): pass\n"
-        "everything = [Stock, Orders]\n"
-    )
-    (stock,) = load_machines("shop_machines:Stock", str(tmp_path))
-    assert stock.__name__ == "Stock"
-    both = load_machines("shop_machines:everything", str(tmp_path))
-    assert [each.__name__ for each in both] == ["Stock", "Orders"]
-    (tmp_path / "broken_machines.py").write_text("1 / 0")
-    with pytest.raises(ZeroDivisionError):
-        load_machines("broken_machines:X", str(tmp_path))

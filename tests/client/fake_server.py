@@ -118,6 +118,7 @@ class FakeMember:
         self.alive = False
         self.overload = 0  # that many runs are refused
         self.connected = 0  # connections that were ever made
+        self.complaints: list[str] = []
         self.address = Address("127.0.0.1", 0)
         self._server: Server | None = None
         self._connections: dict[int, FrameProtocol] = {}
@@ -175,6 +176,7 @@ class FakeMember:
                 protocol.write(_without(data, self.cluster.mute))
         for number in close:
             self._connections[number].close()
+        self.complaints += [message for _, message in self.desk.take_complaints()]
 
     def _accept(self) -> FrameProtocol:
         self.connected += 1

@@ -101,14 +101,14 @@ def test_the_bytes_of_a_segment_header_and_a_cut() -> None:
     """The page that opens a segment, and the marker that a truncation leaves."""
     header = Header(7, 3, 1000, 5, 0xDEADBEEF, 8192, b"c" * 16, b"m" * 16)
     assert header.encode() == hexed("""
-        4343415453454731 01000000 01000000   # CCATSEG1, version, CRC-32
+        4343415453454731 02000000 01000000   # CCATSEG1, version, CRC-32
         0700000000000000 0300000000000000    # segment, generation
         e803000000000000 0500000000000000    # base index, base term
         efbeadde 00000000                    # crc of the image before, reserved
         0020000000000000                     # 8192 bytes
         63636363636363636363636363636363
         6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d6d
-        05780625                             # crc
+        2ea049dd                             # crc
     """)
     assert cut_marker(4, 4096) == hexed("""
         43435831 cbc9f269                    # CCX1, crc
@@ -121,3 +121,11 @@ def test_the_bytes_of_a_connection() -> None:
     """How a connection opens, and how a frame on it begins."""
     assert codec.PREAMBLE == b"COPYCAT\x01"
     assert codec.pack_frame(codec.Frame.RUN, b"ab", b"c") == hexed("03000000 11 00 0000 616263")
+    assert codec.PROTOCOL_VERSION == 2
+    assert codec.ATTACH_HEAD.pack(7, 9, b"s" * 16) == hexed("""
+        0700000000000000 0900000000000000    # session, last event
+        73737373737373737373737373737373     # secret
+    """)
+    assert codec.REGISTERED_HEAD.pack(7, b"u" * 16) == hexed("""
+        0700000000000000 75757575757575757575757575757575
+    """)

@@ -181,7 +181,7 @@ def test_foreign_and_newer_files_are_refused() -> None:
         with pytest.raises(WrongClusterError):
             recover(Log(cluster, member, 1, world.prepare), files, cluster, member)  # type: ignore[arg-type]
     files[0][1].pwrite(b"2", 7)
-    with pytest.raises(StorageError, match="later"):
+    with pytest.raises(StorageError, match="does not read"):
         world.reopened()
     files[0][1].pwrite(b"1", 7)
     renamed = [(4, files[0][1])]
@@ -334,3 +334,43 @@ def test_any_life_keeps_what_was_durable(seed: int) -> None:
             term += 1
         expected = [model[base] for base in sorted(model)]
         assert world.all_images() == expected
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_has_room_needs_no_new_file(seed: int) -> None:
+    """`has_room` says exactly whether an append would have to prepare a file first (H61)."""
+    chance = random.Random(seed)
+    world = World()
+    world.append(1, 1)
+    for _ in range(chance.randrange(3)):
+        id_ = world.log.take_segment_id()
+        size = chance.choice((SEGMENT_BYTES // 2, SEGMENT_BYTES, 3 * SEGMENT_BYTES))
+        world.log.add_spare(id_, world.prepare(id_, size))  # type: ignore[arg-type]
+    for _ in range(40):
+        sizes = [chance.choice((8, 900, 4000, 9000)) for _ in range(chance.randint(1, 4))]
+        lengths = [len(make_image(1, 1, 1, size)) for size in sizes]
+        files = len(world.disk.listdir("log"))
+        room = world.log.has_room(lengths)
+        for size in sizes:
+            world.append(1, 1, size)
+        assert room == (len(world.disk.listdir("log")) == files)
+
+
+def test_after_a_cut_only_spares_count() -> None:
+    """How much a truncation will leave is not known before, so the segment is not counted upon."""
+    world = World()
+    length = len(world.append(1, 1))
+    assert world.log.has_room([length]) and not world.log.has_room([length], after_cut=True)
+    id_ = world.log.take_segment_id()
+    world.log.add_spare(id_, world.prepare(id_, SEGMENT_BYTES))  # type: ignore[arg-type]
+    assert world.log.has_room([length], after_cut=True)
+
+
+def test_a_spare_that_was_overtaken_is_given_back() -> None:
+    """Ids rise along the log, so a file whose preparation took too long is of no use."""
+    world = World()
+    late = world.log.take_segment_id()
+    world.append(1, 1)
+    file = world.prepare(late, SEGMENT_BYTES)
+    world.log.add_spare(late, file)  # type: ignore[arg-type]
+    assert world.log.discarded == [(late, file)] and world.log.needs_segment()

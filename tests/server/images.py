@@ -5,10 +5,13 @@ from __future__ import annotations
 from copycat._core.kernel import encode_run, seal_batch
 from copycat._core.layout import Kind
 from copycat.serializer import Serializer
+from copycat.server.sessions import proof_of
 from copycat.system import SystemOperation
 
 pack = Serializer(opaque=True).pack
 unpack = Serializer(opaque=True).unpack
+
+SECRET = b"known to clients"
 
 
 class LogWriter:
@@ -31,9 +34,10 @@ def initialize(*types: str, leader: str = "n1") -> bytes:
     return encode_run(Kind.INITIALIZE, 0, 0, 0, [(0, 0, pack([leader, list(types)]))])
 
 
-def register(uuid: bytes, timeout_ms: int = 5000) -> bytes:
-    """A registration."""
-    return encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, pack([uuid, timeout_ms, "test"]))])
+def register(uuid: bytes, timeout_ms: int = 5000, secret: bytes = SECRET) -> bytes:
+    """A registration, as a leader logs it."""
+    arguments = pack([uuid, timeout_ms, "test", proof_of(secret)])
+    return encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, arguments)])
 
 
 def keep_alive(session: int, event: int = 0, acknowledged: int = 0) -> bytes:

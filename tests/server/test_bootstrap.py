@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from copycat.errors import (
     MembershipError,
     StorageError,
 )
+from copycat.handshake import pack_control
 from copycat.network import RealNetwork
 from copycat.server import bootstrap as bootstrap_module
 from copycat.server.bootstrap import Bootstrap, Statement
@@ -213,10 +215,10 @@ def test_a_crash_at_any_step_leaves_one_cluster(victim: str) -> None:
     async def main() -> None:
         died: dict[bool, list[bool]] = {}
         for after in (False, True):
-            tries = [crash_and_recover(victim, at, after) for at in range(14)]
+            tries = [crash_and_recover(victim, at, after) for at in range(26)]
             died[after] = await asyncio.gather(*tries)
         for outcome in died.values():
-            assert 8 <= sum(outcome) < 14  # every step was met, and the last try was beyond them
+            assert 8 <= sum(outcome) < 26  # every step was met, and the last try was beyond them
             assert outcome == sorted(outcome, reverse=True)
 
     run(main(), timeout=60)
@@ -254,7 +256,7 @@ def test_a_founder_that_loses_its_disk_is_never_counted(victim: str) -> None:
     async def main() -> None:
         outcomes: set[str] = set()
         for after in (False, True):
-            tries = [crash_and_lose(victim, at, after) for at in range(14)]
+            tries = [crash_and_lose(victim, at, after) for at in range(26)]
             outcomes |= set(await asyncio.gather(*tries))
         assert "founded" in outcomes and "no crash" in outcomes
         # The coordinator's decision is known to nobody before its last step; another founder's
@@ -390,6 +392,80 @@ def test_swapped_addresses_are_told() -> None:
             await founder.found()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+
+    run(main())
+
+
+async def answer_to(address: Address, frame: bytes, wait: float = 2.0) -> list[Statement]:
+    """What a stranger who connects and sends ``frame`` is told before the connection ends."""
+    told: list[Statement] = []
+    gone = asyncio.Event()
+    protocol = FrameProtocol(
+        lambda type_, payload: told.append(Statement.parse(payload)), lambda error: gone.set()
+    )
+    await RealNetwork().connect(address, lambda: protocol)
+    protocol.write(frame)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait):
+            await gone.wait()
+    protocol.abort()
+    return told
+
+
+def test_strangers_stop_nothing_and_learn_no_uuid() -> None:
+    """Before and after the founding: rubbish, foreign names and foreign lists are counted, told at
+    most the list, and the founding goes on as if nobody had asked."""
+
+    async def main() -> None:
+        where = members(*NAMES)
+        listed = {name: str(address) for name, address in where.items()}
+        other = {**listed, "n3": "127.0.0.1:1"}
+        asks = [
+            Statement(Identity("n3", b"s" * 16), other),  # a listed name with another list
+            Statement(Identity("n9", b"s" * 16), {**listed, "n9": "127.0.0.1:2"}),
+            Statement(Identity("n9", b"s" * 16), listed),  # not on the list it shows
+            Statement(Identity("n1", b"s" * 16), listed),  # in the name of whom it asks
+        ]
+        frames = [ask.frame(Frame.FOUND_ASK) for ask in asks]
+        rubbish = frames[0][:8] + b"\xc1" * len(frames[0][8:])
+        frames += [pack_control(Frame.FOUND_ASK, {"protocol": 1}), rubbish]
+        founder = Founder("n1", where, MemoryDisk())
+        first = asyncio.create_task(founder.found())
+        await until(lambda: founder.bootstrap is not None and founder.gateway is not None)
+        await asyncio.sleep(0.05)
+        for round_ in range(2):
+            for frame in frames:
+                for statement in await answer_to(where["n1"], frame):
+                    assert statement.members == listed
+                    assert statement.identity == Identity("n1", bytes(16))
+            assert founder.bootstrap is not None and founder.gateway is not None
+            assert founder.bootstrap.complaints.count == 4 * (round_ + 1)
+            assert founder.gateway.complaints.count == 2 * (round_ + 1)
+            if not round_:
+                assert not first.done()
+                others = [Founder(name, where, MemoryDisk()) for name in ("n2", "n3")]
+                check_one_cluster([*await all_found(others), await first])
+
+    run(main())
+
+
+def test_who_poses_as_the_coordinator_delays_the_founding_at_most() -> None:
+    """A false coordinator that knows the whole list is asked about no decision, and the real one
+    asks again once the false one is gone (rule 6)."""
+
+    async def main() -> None:
+        where = members(*NAMES)
+        listed = {name: str(address) for name, address in where.items()}
+        false = Statement(Identity("n1", b"f" * 16), listed).frame(Frame.FOUND_ASK)
+        founders = [Founder(name, where, MemoryDisk()) for name in ("n1", "n2")]
+        tasks = [asyncio.create_task(founder.found()) for founder in founders]
+        second = founders[1]
+        await until(lambda: second.bootstrap is not None and second.bootstrap._promised)
+        for _ in range(3):
+            (told,) = await answer_to(where["n2"], false, wait=0.1)
+            assert not told.identity.founded
+        identity = await Founder("n3", where, MemoryDisk()).found()
+        check_one_cluster([identity, *await asyncio.gather(*tasks)])
 
     run(main())
 

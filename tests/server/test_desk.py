@@ -15,7 +15,7 @@ from copycat.server.applier import Applier
 from copycat.server.desk import IN_FLIGHT_MAX, Desk
 from copycat.types import Consistency
 
-from .images import LogWriter, commands, initialize, keep_alive, open_call, pack, unpack
+from .images import SECRET, LogWriter, commands, initialize, keep_alive, open_call, pack, unpack
 from .test_applier import Tally
 
 
@@ -40,14 +40,20 @@ class World:
         self.log = LogWriter()
         self.staged: list[bytes] = []
         self.applier.apply(self.log.batch(initialize("Tally")))
-        self.desk.frame(1, Frame.REGISTER, pack([b"u" * 16, 5000, "test"]))
+        self.desk.frame(1, Frame.REGISTER, pack([b"u" * 16, 5000, "test", SECRET]))
         ((type_, payload),) = self.commit()[1]
         assert type_ == Frame.REGISTERED
-        (self.session,) = codec.U64.unpack(payload)
+        self.session, _ = codec.REGISTERED_HEAD.unpack(payload)
         self.run(commands(self.session, 1, open_call("/t", "Tally", "add", "get")))
         ((_, payload),) = self.commit()[1]
         result = decode_results(payload, codec.RESULTS_HEAD.size, 1)[0]
         self.resource, (self.add, self.get) = unpack(result[1:])
+
+    def attach(self, connection: int) -> None:
+        """Prove the session's secret on another connection."""
+        head = codec.ATTACH_HEAD.pack(self.session, 0, SECRET)
+        self.desk.frame(connection, Frame.ATTACH, head)
+        assert [type_ for type_, _ in self.frames()[connection]] == [Frame.ATTACHED]
 
     def run(self, payload: bytes, connection: int = 1) -> None:
         self.desk.frame(connection, Frame.RUN, payload)
@@ -125,6 +131,7 @@ def test_resending_logs_nothing_twice(world: World) -> None:
     world.commit()
     world.run(world.adds(4, 2))
     world.append()
+    world.attach(2)
     world.run(world.adds(2, 6), connection=2)
     assert world.admitted() == [(6, 2)]
     ((type_, payload),) = world.frames()[2]
@@ -141,6 +148,7 @@ def test_any_resending_applies_each_command_once(seed: int) -> None:
     """However runs are cut, resent and overtaken by commits, each sequence is applied once."""
     chance = random.Random(seed)
     world = World()
+    world.attach(2)
     sent = 1
     for _ in range(100):
         first = chance.randint(max(2, sent - 4), sent + 2)
@@ -262,7 +270,7 @@ def test_attach_resends_events_after_the_last_received(world: World) -> None:
     session = world.applier.sessions.get(world.session)
     assert session is not None
     second = session.events[1][0]
-    world.desk.frame(9, Frame.ATTACH, codec.ATTACH_HEAD.pack(world.session, second))
+    world.desk.frame(9, Frame.ATTACH, codec.ATTACH_HEAD.pack(world.session, second, SECRET))
     (_, attached), (type_, event) = world.frames()[9]
     assert codec.ATTACHED_HEAD.unpack(attached) == (world.session, 5, 1)
     assert type_ == Frame.EVENTS
@@ -276,8 +284,8 @@ def test_malformed_frames_close_their_connection_only(world: World, seed: int) -
     good = [
         (Frame.RUN, world.adds(2, 2)),
         (Frame.RUN, keep_alive(world.session)),
-        (Frame.REGISTER, pack([b"v" * 16, 5000, "x"])),
-        (Frame.ATTACH, codec.ATTACH_HEAD.pack(world.session, 0)),
+        (Frame.REGISTER, pack([b"v" * 16, 5000, "x", SECRET])),
+        (Frame.ATTACH, codec.ATTACH_HEAD.pack(world.session, 0, SECRET)),
         (Frame.QUERIES, codec.QUERY_HEAD.pack(1, 0, 1, 0) + world.adds(1, 1)[40:]),
         (Frame.ADMIN, pack([1, "status", []])),
     ]

@@ -17,6 +17,7 @@ STATES = [HardState(1), HardState(1, "n1"), HardState(2, "n2"), HardState(7, "é
 def test_what_was_saved_is_read_back() -> None:
     """Each saved state is the one a restarted member finds (H1)."""
     disk = SimulatedDisk()
+    assert HardStateFile.found(disk).state == HardState()
     assert HardStateFile(disk).state == HardState()
     for state in STATES:
         HardStateFile(disk).save(state)
@@ -28,7 +29,7 @@ def test_a_crash_in_the_middle_leaves_the_old_state_or_the_new_one(seed: int) ->
     """At whatever write or sync the power fails, nothing but those two can be found."""
     chance = random.Random(seed)
     disk = SimulatedDisk()
-    file = HardStateFile(disk)
+    file = HardStateFile.found(disk)
     file.save(STATES[1])
     steps = chance.randrange(5)
 
@@ -53,7 +54,7 @@ def test_a_crash_in_the_middle_leaves_the_old_state_or_the_new_one(seed: int) ->
 def test_one_rotten_slot_takes_no_vote_with_it(slot: int) -> None:
     """After a save both slots hold the vote, so that either may rot."""
     disk = SimulatedDisk()
-    HardStateFile(disk).save(STATES[2])
+    HardStateFile.found(disk).save(STATES[2])
     disk.open(NAME).pwrite(b"\xff" * 40, SLOT_OFFSETS[slot])
     assert HardStateFile(disk).state == STATES[2]
 
@@ -61,8 +62,19 @@ def test_one_rotten_slot_takes_no_vote_with_it(slot: int) -> None:
 def test_two_rotten_slots_are_an_error_not_a_fresh_start() -> None:
     """A member that does not know its vote must not begin with none."""
     disk = SimulatedDisk()
-    HardStateFile(disk).save(STATES[2])
-    for offset in SLOT_OFFSETS:
-        disk.open(NAME).pwrite(b"\xff" * 40, offset)
-    with pytest.raises(CorruptLogError, match="hardstate"):
+    for rot in (b"\xff" * 40, bytes(512)):
+        HardStateFile.found(disk).save(STATES[2])
+        for offset in SLOT_OFFSETS:
+            disk.open(NAME).pwrite(rot, offset)
+        with pytest.raises(CorruptLogError, match="hardstate cannot be read"):
+            HardStateFile(disk)
+    disk.unlink(NAME)
+    with pytest.raises(CorruptLogError, match="hardstate is gone"):
         HardStateFile(disk)
+
+
+def test_founding_twice_keeps_what_is_there() -> None:
+    """A founding that is repeated after a crash takes no vote back."""
+    disk = SimulatedDisk()
+    HardStateFile.found(disk).save(STATES[2])
+    assert HardStateFile.found(disk).state == STATES[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,7 @@ from copycat.raft.ready import HardState
 from copycat.server.hardstate import HardStateFile
 from copycat.server.identity import Identity, load_identity, save_identity
 from copycat.server.memory_disk import MemoryDisk
+from copycat.testing.disk import SimulatedDisk
 from copycat.types import Address
 
 MEMBERS = ("n1", "n2")
@@ -21,7 +23,9 @@ FOUNDERS = {
 FOUNDED = Identity("n1", b"1" * 16, b"c" * 16, FOUNDERS)
 
 
-def load(disk: MemoryDisk, name: str = "n1", members: tuple[str, ...] = MEMBERS) -> Identity:
+def load(
+    disk: MemoryDisk | SimulatedDisk, name: str = "n1", members: tuple[str, ...] = MEMBERS
+) -> Identity:
     """Load with a fixed seed."""
     return load_identity(disk, name, members, random.Random(1))
 
@@ -99,7 +103,7 @@ def test_a_log_without_an_identity_is_not_empty() -> None:
 def test_votes_without_an_identity_are_not_empty() -> None:
     """A hard state with a term belongs to a member that may have voted."""
     disk = MemoryDisk()
-    file = HardStateFile(disk)
+    file = HardStateFile.found(disk)
     load(disk)  # an empty one is what a crash during the founding leaves
     file.save(HardState(1, "n1"))
     with pytest.raises(StorageError, match="votes of a member"):
@@ -107,8 +111,69 @@ def test_votes_without_an_identity_are_not_empty() -> None:
 
 
 def test_a_founded_member_without_its_votes_is_refused() -> None:
-    """It may have voted in its term and would vote again (H1)."""
+    """Missing, cut or zero: it may have voted in its term and would vote again (H1)."""
     disk = founded_disk()
     disk.unlink("hardstate")
-    with pytest.raises(StorageError, match="hardstate file is gone"):
+    with pytest.raises(CorruptLogError, match="memory/hardstate is gone") as caught:
         load(disk)
+    assert caught.value.segment == "memory/hardstate" and "restore" in caught.value.hint
+    for length in (0, 1, 200, 511):
+        disk = founded_disk()
+        del disk._files["hardstate"][length:]
+        with pytest.raises(CorruptLogError, match="hardstate cannot be read"):
+            load(disk)
+    disk = founded_disk()
+    disk._files["hardstate"][:] = bytes(8192)
+    with pytest.raises(CorruptLogError, match="hardstate cannot be read"):
+        load(disk)
+    disk = founded_disk()
+    del disk._files["hardstate"][4096:]  # one of the two slots is enough
+    assert load(disk) == FOUNDED
+
+
+class Recorder(SimulatedDisk):
+    """Fails from the change number ``dies_at`` on."""
+
+    def __init__(self, dies_at: int) -> None:
+        super().__init__()
+        self.left = dies_at
+        self.fail = self._step
+
+    def _step(self, operation: str, path: str) -> OSError | None:
+        if operation in ("open", "pread"):
+            return None
+        self.left -= 1
+        return OSError("power") if self.left < 0 else None
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_a_power_cut_during_the_founding_leaves_no_doubt(seed: int) -> None:
+    """At whatever step it comes: either nothing is founded and all can be done again, or all is
+    there, with a hard state that says "no vote yet"; votes cast later are never forgotten."""
+    chance = random.Random(seed)
+    disk = Recorder(chance.randrange(22))
+    finished = 0
+    state = HardState(3, "n2")
+    try:
+        first = load(disk)
+        finished = 1
+        save_identity(disk, replace(FOUNDED, uuid=first.uuid))
+        finished = 2
+        HardStateFile(disk).save(state)
+        finished = 3
+    except StorageError:
+        pass
+    disk.fail = lambda operation, path: None
+    disk.crash(chance)
+    found = load(disk)
+    if finished:
+        assert found.uuid == first.uuid
+    assert found.founded or finished < 2
+    if not found.founded:
+        save_identity(disk, replace(FOUNDED, uuid=found.uuid))
+        assert load(disk).founded
+        assert HardStateFile(disk).state == HardState()
+    elif finished == 3:
+        assert HardStateFile(disk).state == state
+    else:
+        assert HardStateFile(disk).state in (HardState(), state)

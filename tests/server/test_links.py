@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from copycat._core.codec import PREAMBLE, Frame, pack_frame
+from copycat._core.codec import PREAMBLE, PROTOCOL_VERSION, Frame, pack_frame
 from copycat.connection import FrameProtocol
 from copycat.handshake import Hello, Refusal, Welcome, unpack_control
 from copycat.network import RealNetwork
@@ -376,9 +376,10 @@ def test_unwanted_clients_are_refused() -> None:
         foreign = await client(node, Hello("client", b"x" * 16).frame())
         await until(lambda: foreign.lost)
         assert Refusal.parse(foreign.frames[0][1]).code == "CC-WRONG-CLUSTER"
-        newer = await client(node, Hello("client", protocol=2).frame())
+        newer = await client(node, Hello("client", protocol=PROTOCOL_VERSION + 1).frame())
         await until(lambda: newer.lost)
-        assert "protocol 1, not 2" in Refusal.parse(newer.frames[0][1]).message
+        expected = f"protocol {PROTOCOL_VERSION}, not {PROTOCOL_VERSION + 1}"
+        assert expected in Refusal.parse(newer.frames[0][1]).message
         known = [await client(node, Hello("client", CLUSTER).frame()) for _ in range(3)]
         await until(lambda: all(each.frames for each in known))
         surplus = await client(node)

@@ -52,6 +52,9 @@ class Sides:
     def close_client(self, connection: int) -> None:
         self.deeds.append(("close", connection))
 
+    def complain(self, connection: int, message: str) -> None:
+        self.deeds.append(("complain", connection, message))
+
     def announce(self, term: int, leader: str | None) -> None:
         self.deeds.append(("announce", term, leader))
 

@@ -45,9 +45,9 @@ def everything_unsynced_is_lost(disk: SimulatedDisk) -> None:
 def test_a_vote_read_back_after_a_kill_survives_a_power_cut() -> None:
     """The vote a restarted member finds is durable before it answers anybody (H1)."""
     disk = SimulatedDisk()
-    HardStateFile(disk).save(HardState(1, "a"))
+    HardStateFile.found(disk).save(HardState(1, "a"))
     for offset in SLOT_OFFSETS[:1]:  # killed between the write of the first slot and its sync
-        disk.open("hardstate").pwrite(_encode(2, HardState(2, "b")), offset)
+        disk.open("hardstate").pwrite(_encode(9, HardState(2, "b")), offset)
     assert HardStateFile(disk).state == HardState(2, "b")
     everything_unsynced_is_lost(disk)
     assert HardStateFile(disk).state == HardState(2, "b")

@@ -75,11 +75,35 @@ def test_pieces_received_in_order_become_the_same_snapshot() -> None:
     source = Snapshots(ours, CLUSTER)
     info = source.save(10, 3, bytes(range(256)) * 20)
     target = Snapshots(theirs, CLUSTER)
-    target.receive(0, b"an earlier attempt that was longer" * 500)
+    target.receive(0, b"an earlier attempt that was longer" * 500, 20_000)
     for offset in range(0, info.size, 1000):
-        target.receive(offset, source.read(info, offset, 1000) or b"")
+        target.receive(offset, source.read(info, offset, 1000) or b"", info.size)
     assert target.accept() == (info, bytes(range(256)) * 20)
-    target.receive(0, b"rubbish")
+    target.receive(0, b"rubbish", 7)
     with pytest.raises(CorruptLogError):
         target.accept()
     assert Snapshots(theirs, CLUSTER).newest() == (info, bytes(range(256)) * 20)
+
+
+@pytest.mark.parametrize("version", [b"01", b"03"])
+def test_another_format_is_refused_by_its_name(version: bytes) -> None:
+    """A file that an older or newer Copycat wrote is no damage, and the error says so."""
+    disk = SimulatedDisk()
+    info = Snapshots(disk, CLUSTER).save(10, 1, b"body")
+    disk.open(info.name).pwrite(version, 6)
+    with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 02"):
+        Snapshots(disk, CLUSTER).newest()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_an_accepted_snapshot_survives_a_power_cut(seed: int) -> None:
+    """Once it counts as received it is durable, name and bytes, since the log goes after it."""
+    chance = random.Random(seed)
+    source, disk = Snapshots(SimulatedDisk(), CLUSTER), SimulatedDisk()
+    info = source.save(10, 3, chance.randbytes(5000))
+    target = Snapshots(disk, CLUSTER)
+    for offset in range(0, info.size, 1000):
+        target.receive(offset, source.read(info, offset, 1000) or b"", info.size)
+    accepted = target.accept()
+    disk.crash(chance)
+    assert Snapshots(disk, CLUSTER).newest() == accepted

@@ -27,6 +27,7 @@ from copycat.server.effects import (
     PeerFrame,
     PeerUp,
 )
+from copycat.server.hardstate import HardStateFile
 from copycat.server.member import Member, MemberOptions
 from copycat.server.store import Store
 from copycat.testing.disk import SimulatedDisk
@@ -43,6 +44,7 @@ class Node:
     def __init__(self, name: str) -> None:
         self.name = name
         self.disk = SimulatedDisk()
+        HardStateFile.found(self.disk).close()
         self.member: Member | None = None
         self.life = 0
         self.inbox: list[MemberInput] = []
@@ -247,6 +249,7 @@ class Client:
         self.id = Client._next
         world.clients[self.id] = self
         self.uuid = world.chance.randbytes(16)
+        self.secret = world.chance.randbytes(16)
         self.member: str | None = None
         self.session = 0
         self.resource = self.add = self.get = 0
@@ -268,7 +271,7 @@ class Client:
             if alive:
                 self.connect(leader or self.world.chance.choice(alive))
         elif not self.session:
-            self.send(Frame.REGISTER, pack([self.uuid, 5000, "c"]))
+            self.send(Frame.REGISTER, pack([self.uuid, 5000, "c", self.secret]))
         elif self.sequence > self.answered:
             self._send_from(self.answered + 1)
         elif self.wanted > self.sequence:
@@ -282,7 +285,7 @@ class Client:
             self.world.push(self.world.nodes[self.member], ClientGone(self.id), 0.0)
         self.member = member
         if self.session:
-            self.send(Frame.ATTACH, codec.ATTACH_HEAD.pack(self.session, 0))
+            self.send(Frame.ATTACH, codec.ATTACH_HEAD.pack(self.session, 0, self.secret))
 
     def lost(self, member: str) -> None:
         if self.member == member:
@@ -324,7 +327,8 @@ class Client:
             return
         for type_, payload in FrameBuffer(1 << 30, expect_preamble=False).feed(frames):
             if type_ == Frame.REGISTERED:
-                (session,) = codec.U64.unpack(payload)
+                session, uuid = codec.REGISTERED_HEAD.unpack(payload)
+                assert uuid == self.uuid
                 assert self.session in (0, session)
                 if not self.session:
                     self.session, self.sequence = session, 1
@@ -335,7 +339,7 @@ class Client:
                 self.ended = True
             elif type_ == Frame.REJECT:
                 reason = codec.REJECT_HEAD.unpack_from(payload)[0]
-                assert reason != Reason.MALFORMED, payload
+                assert reason not in (Reason.MALFORMED, Reason.FORBIDDEN), payload
                 if reason == Reason.UNKNOWN_SESSION:
                     self.ended = True
                 if reason == Reason.NOT_LEADER:

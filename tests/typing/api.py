@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, assert_type
 
+import copycat
+from copycat import Rejected
 from copycat.handles import Copycat, Node
 from copycat.machine import StateMachine, command, event, query
 from copycat.resources import AsyncLong, Claim, MapEvent, Resource, stateful
@@ -81,3 +83,11 @@ async def resources(cc: Copycat) -> None:
         assert_type(state, SessionState)
     assert_type(await cc.create("/p"), Node)
     assert_type(await cc.create("/p", AsyncLong), AsyncLong)
+
+
+def lazily(problem: Rejected) -> None:
+    """Names that are imported on demand have their types, and misspelt ones are errors."""
+    assert_type(problem.hint, str)
+    assert_type(copycat.COMPILED, bool)
+    _: type[Copycat] = copycat.Copycat
+    copycat.opne("n1")  # type: ignore[attr-defined]

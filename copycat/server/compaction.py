@@ -1,0 +1,139 @@
+"""When a member saves its state, and how much of its log may go then.
+
+A snapshot is taken between two batches and written in the background; once it is durable, whole
+segments below it are dropped, but not what a follower is still catching up on (H22). It belongs to
+the member's turn: it starts jobs and gives Raft its facts, and decides nothing about entries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set
+from typing import Protocol
+
+from ..errors import SerializationError
+from ..raft import Raft
+from ..raft.inputs import Compacted, Input
+from .applier import Applier
+from .effects import Job
+from .snapshots import SnapshotInfo
+from .store import Store
+from .transfer import Sender
+
+log = logging.getLogger("copycat.member")
+
+
+class Host(Protocol):
+    """What compaction asks of its member."""
+
+    @property
+    def name(self) -> str:
+        """The member's name, for log lines."""
+
+    @property
+    def peers_up(self) -> Set[str]:
+        """The peers that can be reached."""
+
+    @property
+    def hard_state_is_durable(self) -> bool:
+        """Whether everything Raft has promised so far is on disk."""
+
+    def start(self, job: Job) -> None:
+        """Have a job run."""
+
+    def tell(self, fact: Input) -> None:
+        """Give Raft a fact in its next step."""
+
+
+class Compaction:
+    """One member's snapshots of its own state.
+
+    Args:
+        store, applier, raft, sender: the member's.
+        snapshot_bytes: of log applied since the last snapshot: time for a new one.
+        retain_bytes: of log kept beyond the snapshot for followers that lag.
+        host: the member.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        applier: Applier,
+        raft: Raft,
+        sender: Sender,
+        *,
+        snapshot_bytes: int,
+        retain_bytes: int,
+        host: Host,
+    ) -> None:
+        self._store = store
+        self._applier = applier
+        self._raft = raft
+        self._sender = sender
+        self._snapshot_bytes = snapshot_bytes
+        self._retain_bytes = retain_bytes
+        self._host = host
+        self._under_way = False
+        self._bytes = 0  # applied since the last snapshot
+
+    def applied(self, size: int) -> None:
+        """``size`` bytes of log were applied."""
+        self._bytes += size
+
+    def installed(self) -> None:
+        """The state came from a snapshot just now."""
+        self._bytes = 0
+
+    def when_due(self) -> None:
+        """Take a snapshot if enough has happened since the last one."""
+        if self._bytes < self._snapshot_bytes or self._under_way:
+            return
+        snapshot = self._store.snapshot
+        if snapshot is None or self._bytes >= snapshot.size:
+            self.take()
+
+    def take(self) -> int:
+        """Begin to save the state at the applied index, which is returned."""
+        index = self._applier.index
+        term = self._store.log.term_at(index)
+        if self._under_way or term is None or index == 0 or not self._host.hard_state_is_durable:
+            # (A snapshot of a term must not be durable before the hard state that entered it.)
+            return index
+        self._bytes = 0
+        try:
+            body = self._applier.image()
+        except SerializationError as problem:
+            log.error("%s: no snapshot, so the log cannot be cut: %s", self._host.name, problem)
+            return index
+        self._under_way = True
+
+        def failed(error: BaseException) -> None:
+            self._under_way = False
+            log.error("%s: no snapshot at index %d: %s", self._host.name, index, error)
+
+        save = self._store.snapshots.save
+        self._host.start(Job("background", lambda: save(index, term, body), self._saved, failed))
+        return index
+
+    def _saved(self, info: SnapshotInfo) -> None:
+        self._under_way = False
+        current = self._store.snapshot
+        if current is None or current.index < info.index:
+            self._store.snapshot = info
+            self._cut_log(info)
+        self._sender.prune()
+
+    def _cut_log(self, info: SnapshotInfo) -> None:
+        """Drop whole segments below the snapshot, but not what a follower still catches up on."""
+        log_ = self._store.log
+        # Commitment may run ahead of this disk: what it has yet to write is not dropped.
+        horizon = min(info.index, log_.durable_index)
+        for peer in self._raft.progress_of():
+            has = max(peer.match_index, self._sender.sending(peer.name))
+            if peer.name in self._host.peers_up and log_.base_index < has < horizon:
+                last, _ = log_.window_end(has + 1, self._retain_bytes)
+                if last >= horizon:
+                    horizon = has
+        self._store.cut_before(horizon)
+        if log_.base_index > 0:
+            self._host.tell(Compacted(log_.base_index, log_.base_term))

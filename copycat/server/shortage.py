@@ -1,0 +1,78 @@
+"""A full disk: what a member still takes into its log, and when it looks for a way out (H61).
+
+A member whose disk is full goes on to vote, to hear and send heartbeats and to answer reads. As a
+follower it counts entries that find no room as lost on the way; as a leader it refuses commands,
+tries to cut the log by a snapshot, and lets another member lead if one can. It decides nothing
+about elections and does nothing by itself: the member asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Set
+
+from ..raft import Raft
+from ..raft.inputs import Input, Receive
+from ..raft.messages import AppendRequest
+from .store import Store
+
+REST_S = 60.0
+"""Seconds between two attempts to make the best of it: a snapshot, another leader."""
+
+log = logging.getLogger("copycat.member")
+
+
+class Shortage:
+    """One member's view of the room on its disk."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._next_attempt = -math.inf
+
+    def fitting(self, inputs: list[Input], commit_index: int) -> list[Input]:
+        """``inputs`` without the entries that find no room.
+
+        Nothing of them is acknowledged, and the leader sends them again with its heartbeats, which
+        are heard as ever.
+        """
+        kept: list[Input] = []
+        lengths: list[int] = []
+        replaces = False
+        for input_ in inputs:
+            request = input_.message if isinstance(input_, Receive) else None
+            if isinstance(request, AppendRequest) and request.images:
+                log_ = self._store.log
+                new = [
+                    (len(image), span.base_index <= log_.last_index)
+                    for span, image in zip(request.spans, request.images, strict=True)
+                    if span.last_index > commit_index and log_.term_at(span.last_index) != span.term
+                ]
+                wanted = lengths + [length for length, _ in new]
+                replaces = replaces or any(replaced for _, replaced in new)
+                if new and not self._store.make_room(wanted, after_cut=replaces):
+                    continue
+                lengths = wanted
+            kept.append(input_)
+        return kept
+
+    def attempt_is_due(self, now: float) -> bool:
+        """Whether to look for a way out at local time ``now``; True once in a while only."""
+        if now < self._next_attempt:
+            return False
+        self._next_attempt = now + REST_S
+        return True
+
+    def report(self, name: str, raft: Raft, peers_up: Set[str]) -> bool:
+        """Say that ``name`` is read-only; True if it leads and somebody else could."""
+        heirs = [
+            peer.name
+            for peer in raft.progress_of()
+            if peer.name in peers_up and peer.match_index >= raft.commit_index
+        ]
+        log.error(
+            "%s is read-only: %s%s. It resumes by itself when there is space",
+            name, self._store.full,
+            f"; it gives leadership to one of {', '.join(heirs)}" if heirs else "",
+        )  # fmt: skip
+        return bool(heirs)
