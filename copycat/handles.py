@@ -61,6 +61,8 @@ class MachineHandle(Resource[StateMachine]):
             self.__dict__[name] = _BoundEvent(self, event)
 
     def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # `copy` asks before there is a machine to look at
+            raise AttributeError(name)
         known = ", ".join(sorted(operations_of(self._machine))) or "none"
         raise AttributeError(f"{self._machine.__name__} has no operation {name!r}; it has: {known}")
 

@@ -6,6 +6,7 @@ observations come in the order in which they happened. They serve the simulator 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -169,7 +170,8 @@ def check_exactly_once(
     """Compare appends of unique values (their one argument) with what stands there in the end.
 
     An acknowledged one stands there once, an unknown one at most once, a failed one never, nothing
-    else at all; and those of one ``session`` stand in the order of their invocation.
+    else at all. Those of one ``session`` stand in the order of their invocation, and behind all
+    that had been acknowledged, to anybody, when they were invoked.
     """
     places: dict[Hashable, int] = {}
     for place, value in enumerate(found):
@@ -178,24 +180,40 @@ def check_exactly_once(
                 "exactly once", f"{value!r} was applied twice, at {places[value]} and {place}"
             )
         places[value] = place
-    latest: dict[Hashable, tuple[int, Operation]] = {}
-    strangers = dict(places)
-    for operation in sorted(appends, key=lambda each: each.begin):
-        (value,) = operation.arguments
-        strangers.pop(value, None)
-        place = places.get(value, -1)
-        if place < 0:
-            if operation.outcome is Outcome.OK:
-                raise CheckFailed("exactly once", f"acknowledged and lost: {operation}")
-            continue
-        if operation.outcome is Outcome.FAILED:
-            raise CheckFailed("exactly once", f"refused, and applied all the same: {operation}")
-        before, earlier = latest.get(session(operation), (-1, operation))
+    standing = [(each, _place(each, places)) for each in sorted(appends, key=lambda a: a.begin)]
+    sent = {operation.arguments[0] for operation, _ in standing}
+    for value, place in places.items():
+        if value not in sent:
+            raise CheckFailed("exactly once", f"{value!r} stands at {place}, and nobody sent it")
+    _check_order([(each, place) for each, place in standing if place is not None], session)
+
+
+def _place(operation: Operation, places: dict[Hashable, int]) -> int | None:
+    (value,) = operation.arguments
+    place = places.get(value)
+    if place is None and operation.outcome is Outcome.OK:
+        raise CheckFailed("exactly once", f"acknowledged and lost: {operation}")
+    if place is not None and operation.outcome is Outcome.FAILED:
+        raise CheckFailed("exactly once", f"refused, and applied all the same: {operation}")
+    return place
+
+
+def _check_order(
+    standing: Sequence[tuple[Operation, int]], session: Callable[[Operation], Hashable]
+) -> None:
+    nothing = (-1, "nothing")
+    due: list[tuple[int, int, str]] = []  # acknowledgements to come: when, place, operation
+    acknowledged = nothing  # the last place of all that was
+    latest: dict[Hashable, tuple[int, str]] = {}
+    for operation, place in standing:
+        while due and due[0][0] < operation.begin:
+            acknowledged = max(acknowledged, heapq.heappop(due)[1:])
+        before, earlier = max(acknowledged, latest.get(session(operation), nothing))
         if place < before:
             raise CheckFailed(
                 "exactly once",
                 f"out of order: {operation} stands at {place}, {earlier} at {before}",
             )
-        latest[session(operation)] = (place, operation)
-    for value, place in strangers.items():
-        raise CheckFailed("exactly once", f"{value!r} stands at {place}, and nobody sent it")
+        latest[session(operation)] = (place, str(operation))
+        if operation.outcome is Outcome.OK and operation.end is not None:
+            heapq.heappush(due, (operation.end, place, str(operation)))

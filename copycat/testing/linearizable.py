@@ -13,6 +13,7 @@ It decides from the history alone, and never says "good" because it got tired: t
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
@@ -95,9 +96,10 @@ class _Search(Generic[S]):
     Answered operations stand in a linked list of their events: entry ``i`` is the invocation of
     the i-th of them, ``n + i`` its end. Those that may come next begin before the list's first end.
 
-    Three rules keep the unanswered ones at bay; each drops a configuration only if another one, at
-    least as near to success, is tried anyway:
+    Four rules keep it small; each drops a configuration only if another one, at least as near to
+    success, is tried anyway:
 
+    * What changes nothing and fits now comes next: it is in nobody's way.
     * A configuration that differs from one seen before only by having used up more is not tried.
     * After an unanswered operation comes one that tells the difference: had it been accepted
       without it and led to the same state, then the detour was for nothing.
@@ -113,16 +115,16 @@ class _Search(Generic[S]):
         self._best_count = 0
         answered = [each for each in operations if each.outcome is Outcome.OK]
         self.answered = sorted(answered, key=_begin)
+        self._reads = [model.reads(each) for each in self.answered]
         unanswered = [
-            each
-            for each in operations
-            if each.outcome is Outcome.UNKNOWN and not model.reads(each)
+            each for each in operations if each.outcome is Outcome.UNKNOWN and not model.reads(each)
         ]
         self.unanswered = sorted(unanswered, key=_begin)
         kinds: dict[Hashable, list[int]] = {}
         for number, each in enumerate(self.unanswered):
             kinds.setdefault(model.effect(each), []).append(number)
-        self._kinds = list(kinds.values())
+        self._kinds = list(kinds.values())  # by their first ones
+        self._begins = [self.unanswered[kind[0]].begin for kind in self._kinds]
         self._link()
         # (the first without a place, who of the later ones has one, state) -> unanswered ones used
         self._seen: dict[tuple[int, int, S], list[int]] = {}
@@ -154,15 +156,21 @@ class _Search(Generic[S]):
             before, after = self._before[entry], self._after[entry]
             self._after[before] = self._before[after] = entry
 
-    def _options(self, used: int) -> Iterator[int]:
+    def _options(self, state: S, used: int) -> Iterator[int]:
         """Who may come next: answered ones by number, then unanswered ones by ``~number``."""
         count = len(self.answered)
         entry = self._after[2 * count]
+        answered = []
         while entry < count:
-            yield entry
+            answered.append(entry)
+            if self._reads[entry] and self.model.step(state, self.answered[entry])[0]:
+                yield entry
+                return
             entry = self._after[entry]
+        yield from answered
         horizon = self._ends[entry - count]
-        for kind in self._kinds:
+        begun = bisect_left(self._begins, horizon)  # the latest first: most effects come soon
+        for kind in reversed(self._kinds[:begun]):
             for number in kind:
                 if not used >> number & 1:
                     if self.unanswered[number].begin < horizon:
@@ -177,7 +185,8 @@ class _Search(Generic[S]):
             return "good"
         everybody = (1 << len(self.answered)) - 1
         state = self.model.initial()
-        way = [_Configuration(state, 0, 0, None, self._options(0), None)]
+        self._is_new(0, 0, state)
+        way = [_Configuration(state, 0, 0, None, self._options(state, 0), None)]
         while way:
             here = way[-1]
             there = self._next(here)
@@ -202,9 +211,9 @@ class _Search(Generic[S]):
             accepted, state = self.model.step(here.state, operation)
             if not accepted:
                 continue
-            if here.detour is not None:
-                if self.model.step(here.detour.state, operation) == (True, state):
-                    continue
+            detour = here.detour
+            if detour and self.model.step(detour.state, operation) == (True, state):
+                continue
             answered = here.answered | 1 << choice if known else here.answered
             unanswered = here.unanswered if known else here.unanswered | 1 << ~choice
             if known:
@@ -217,10 +226,9 @@ class _Search(Generic[S]):
             path = _Path(operation, state, here.path)
             if known and (placed := answered.bit_count()) > self._best_count:
                 self.best, self._best_count = path, placed
-            detour = None if known else here
-            return _Configuration(
-                state, answered, unanswered, path, self._options(unanswered), detour
-            )
+            options = self._options(state, unanswered)
+            origin = None if known else here
+            return _Configuration(state, answered, unanswered, path, options, origin)
         return None
 
     def _is_new(self, answered: int, unanswered: int, state: S) -> bool:
@@ -252,9 +260,10 @@ def _explain(search: _Search[S]) -> str:
             good = middle
             proven = proven and finding == "good"
     last = next(each for each in search.answered if _end(each) == ends[bad - 1])
-    nearly = "" if proven else " (perhaps an earlier one, which took too long to decide)"
-    lines = [f"the first {bad} of {len(ends)} answers fit no order, without this one they do{nearly}:"]
-    lines += [f"    {last}", *_best_order(shortest), *_left_over(shortest)]
+    head = f"of {len(ends)} answers, the first {bad} fit no order; the last of them:"
+    lines = [head, f"    {last}", *_best_order(shortest), *_left_over(shortest)]
+    if not proven:
+        lines.append("(whether a shorter beginning is to blame took too long to decide)")
     return "\n".join(lines)
 
 

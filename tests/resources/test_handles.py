@@ -311,6 +311,10 @@ def test_views_have_their_own_defaults() -> None:
             cluster.mute = set()
             cluster.members["n1"].drop()
             assert await number.increment() == 3
+            bank = cc.machine("/bank", Bank)
+            assert await bank.at(consistency="serializable").of("ann") == 0
+            with pytest.raises(AttributeError, match="no operation 'off'"):
+                bank.off  # noqa: B018
 
     run(main())
 

@@ -1,0 +1,300 @@
+"""Fate: the faults of a simulated life, one after another, by chance.
+
+It uses what the simulated doors offer to make trouble, and undoes all of it at the end. It knows
+nothing of the protocol and looks at members only to find the one that leads.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..errors import StorageError
+from .disk import FAST, SLOW, STALLING
+from .endpoint import FrameFaults
+from .network import CLOGGED
+
+if TYPE_CHECKING:
+    from .life import Host, Life
+
+BEGIN_S = 2.0
+REVIVE_S = 3.0
+"""Mean time that a dead member stays down, in seconds."""
+DOWN_ODDS = 0.7
+"""Probability that a fault on a second member spares it while another one is down."""
+
+
+class Fate:
+    """Acts on one life. ``counts`` says how often each fault happened."""
+
+    def __init__(self, life: Life) -> None:
+        self.counts: Counter[str] = Counter()
+        self._life = life
+        self._random = life.random
+        self._over = False
+        self._faulty_disks: set[str] = set()
+        self._acts: dict[str, Callable[[], bool]] = {
+            "kill": lambda: self._kill(power=False),
+            "power cut": lambda: self._kill(power=True),
+            "crash point": self._crash_point,
+            "everybody dies": self._everybody_dies,
+            "partition": self._partition,
+            "one way": self._one_way,
+            "isolation": self._isolation,
+            "clogged": self._clog,
+            "resets": self._reset,
+            "frames": self._frames,
+            "pause": self._pause,
+            "slow disk": self._slow_disk,
+            "sync error": self._sync_error,
+            "full disk": self._full_disk,
+            "transfer": lambda: self._ask("transfer"),
+            "snapshot": lambda: self._ask("snapshot"),
+            "calendar": self._calendar,
+            "client pause": self._client_pause,
+            "client death": self._client_death,
+        }
+
+    def count(self, what: str) -> None:
+        """Something of that kind happened."""
+        self.counts[what] += 1
+
+    def excuses(self, host: Host, error: BaseException | None) -> bool:
+        """Whether a member may stop because of what was done to its disk."""
+        return isinstance(error, StorageError) and host.name in self._faulty_disks
+
+    # -- from beginning to end -----------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Faults happen from now on."""
+        self._appoint(BEGIN_S)
+        self._life.timeline.after(1.0, self._revive)
+
+    def end(self) -> None:
+        """No more of it: heal everything, and bring everybody back."""
+        self._over = True
+        life = self._life
+        life.network.heal()
+        life.network.frame_faults.clear()
+        for one in life.hosts:
+            for other in life.hosts:
+                life.network.clog(one, other, 1.0)
+        for host in life.hosts.values():
+            self._repair(host)
+            host.disk.crash_after = None
+            if not host.is_up:
+                life.start(host)
+
+    def _appoint(self, delay: float) -> None:
+        self._life.timeline.after(delay, self._act)
+
+    def _act(self) -> None:
+        plan = self._life.plan
+        if self._over or not plan.faults or sum(self.counts.values()) >= plan.fault_limit:
+            return
+        kind = self._random.choice(self._life.plan.faults)
+        if self._acts[kind]():
+            self.count(kind)
+        self._appoint(self._random.expovariate(1 / self._life.plan.fault_every))
+
+    def _revive(self) -> None:
+        """Whoever is down comes back after a while."""
+        if self._over:
+            return
+        for host in self._life.hosts.values():
+            if not host.is_up and self._random.random() < 1 / REVIVE_S:
+                self._repair(host)
+                self._life.start(host)
+        self._life.timeline.after(1.0, self._revive)
+
+    def _later(self, mean_s: float, action: Callable[[], object]) -> None:
+        self._life.timeline.after(self._random.expovariate(1 / mean_s), action)
+
+    # -- members -------------------------------------------------------------------------------
+
+    def _victim(self) -> Host | None:
+        """Some member that is up, often the leader; often nobody while another one is down."""
+        life = self._life
+        up = [host for host in life.hosts.values() if host.is_up]
+        if not up or (len(up) < len(life.hosts) and self._random.random() < DOWN_ODDS):
+            return None
+        leader = life.leader()
+        if leader is not None and self._random.random() < 0.5:
+            return leader
+        return self._random.choice(up)
+
+    def _kill(self, *, power: bool) -> bool:
+        host = self._victim()
+        if host is not None:
+            how = "loses power" if power else "is killed"
+            self._life.timeline.trace(f"fate: {host.name} {how}")
+            self._life.kill(host, power=power)
+        return host is not None
+
+    def _crash_point(self) -> bool:
+        host = self._victim()
+        if host is not None:
+            host.disk.crash_after = self._random.randint(0, 25)
+            self._life.timeline.trace(f"fate: {host.name} will die at its disk")
+        return host is not None
+
+    def _everybody_dies(self) -> bool:
+        if self._random.random() < 0.8:
+            return False
+        power = self._random.random() < 0.7
+        self._life.timeline.trace("fate: everybody dies")
+        for host in self._life.hosts.values():
+            if host.is_up:
+                self._life.kill(host, power=power)
+        return True
+
+    def _pause(self) -> bool:
+        host = self._victim()
+        if host is None or host.process is None:
+            return False
+        host.process.pause(self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random())
+        return True
+
+    def _ask(self, name: str) -> bool:
+        """An administrator asks the leader for something, as its console would."""
+        host = self._life.leader()
+        if host is None or host.running is None or host.running.member is None:
+            return False
+        member, process = host.running.member, host.process
+        if process is None:
+            return False
+        process.loop.call_soon(lambda: _quietly(lambda: member.admin(name, [])))
+        return True
+
+    def _calendar(self) -> bool:
+        host = self._victim()
+        if host is None or host.process is None:
+            return False
+        host.process.clock.jump(self._random.choice((-1.0, 1.0)) * self._random.choice((1, 3600)))
+        return True
+
+    # -- disks ---------------------------------------------------------------------------------
+
+    def _repair(self, host: Host) -> None:
+        host.disk.latency = FAST
+        host.disk.rates.clear()
+        host.disk.capacity_bytes = 1 << 40
+
+    def _slow_disk(self) -> bool:
+        host = self._victim()
+        if host is None:
+            return False
+        host.disk.latency = self._random.choice((SLOW, STALLING))
+        self._later(5.0, lambda: setattr(host.disk, "latency", FAST))
+        return True
+
+    def _sync_error(self) -> bool:
+        host = self._victim()
+        if host is None:
+            return False
+        self._faulty_disks.add(host.name)
+        host.disk.rates["sync"] = 0.2
+        self._later(2.0, lambda: host.disk.rates.pop("sync", None))
+        return True
+
+    def _full_disk(self) -> bool:
+        host = self._victim()
+        if host is None:
+            return False
+        self._faulty_disks.add(host.name)
+        used = host.disk.capacity_bytes - host.disk.free_bytes()
+        host.disk.capacity_bytes = used + self._random.randrange(0, 64 << 10)
+        self._later(5.0, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
+        return True
+
+    # -- the network ---------------------------------------------------------------------------
+
+    def _everybody(self) -> list[str]:
+        return [*self._life.hosts, *self._life.clients]
+
+    def _heal_later(self) -> None:
+        self._later(3.0, self._life.network.heal)
+
+    def _partition(self) -> bool:
+        members = list(self._life.hosts)
+        one_side = {name for name in self._everybody() if self._random.random() < 0.5}
+        for name in members:
+            for other in self._everybody():
+                if (name in one_side) != (other in one_side):
+                    self._life.network.block(name, other)
+        self._life.timeline.trace(f"fate: partition {sorted(one_side)}")
+        self._heal_later()
+        return True
+
+    def _one_way(self) -> bool:
+        one = self._random.choice(list(self._life.hosts))
+        other = self._random.choice([name for name in self._everybody() if name != one])
+        if self._random.random() < 0.5:
+            one, other = other, one
+        self._life.network.block(one, other, both=False)
+        self._life.timeline.trace(f"fate: nothing goes from {one} to {other}")
+        self._heal_later()
+        return True
+
+    def _isolation(self) -> bool:
+        leader = self._life.leader()
+        if leader is None:
+            return False
+        for other in self._life.hosts:
+            if other != leader.name:
+                self._life.network.block(leader.name, other)
+        self._life.timeline.trace(f"fate: the leader {leader.name} is cut off from its peers")
+        self._heal_later()
+        return True
+
+    def _clog(self) -> bool:
+        one = self._random.choice(list(self._life.hosts))
+        other = self._random.choice([name for name in self._everybody() if name != one])
+        self._life.network.clog(one, other, CLOGGED)
+        self._later(4.0, lambda: self._life.network.clog(one, other, 1.0))
+        return True
+
+    def _reset(self) -> bool:
+        one = self._random.choice(list(self._life.hosts))
+        other = self._random.choice([name for name in self._everybody() if name != one])
+        self._life.network.reset(one, other, one_end=self._random.random() < 0.5)
+        return True
+
+    def _frames(self) -> bool:
+        faults = FrameFaults(drop=0.05, duplicate=0.05, reorder=0.05)
+        names = list(self._life.hosts)
+        for one in names:
+            for other in names:
+                if one != other:
+                    self._life.network.frame_faults[one, other] = faults
+        self._later(4.0, self._life.network.frame_faults.clear)
+        return True
+
+    # -- clients -------------------------------------------------------------------------------
+
+    def _client_pause(self) -> bool:
+        clients = self._life.clients
+        if not clients:
+            return False
+        name = self._random.choice(list(clients))
+        self._life.records.paused(name)
+        clients[name].pause(self._random.choice((0.5, 3.0, 8.0)) * self._random.random())
+        return True
+
+    def _client_death(self) -> bool:
+        clients = self._life.clients
+        if not clients:
+            return False
+        self._life.client_died(self._random.choice(list(clients)))
+        self._later(2.0, self._life.new_client)
+        return True
+
+
+def _quietly(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except (LookupError, ValueError):
+        return  # it leads no more
+
+

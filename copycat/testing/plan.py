@@ -1,0 +1,115 @@
+"""What one simulated life consists of: drawn from its seed, and small enough to be shrunk.
+
+A plan is a plain value. Two lives with the same plan are the same; a smaller plan that still fails
+is a better bug report.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..ports import Random
+
+FAULTS = (
+    "kill",  # a member's process; its page cache survives
+    "power cut",  # of what was not synced, a random part survives
+    "crash point",  # the process dies within an operation of its disk
+    "everybody dies",
+    "partition",  # two halves
+    "one way",  # a link carries nothing in one direction
+    "isolation",  # of the leader
+    "clogged",
+    "resets",
+    "frames",  # between members frames are lost, doubled and overtake each other
+    "pause",  # a member does nothing for a while
+    "slow disk",
+    "sync error",
+    "full disk",
+    "transfer",
+    "snapshot",
+    "calendar",  # a wall clock jumps
+    "client pause",
+    "client death",
+)
+"""Every kind of fault, by the name under which it is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One life.
+
+    Attributes:
+        seed: of everything that is left to chance.
+        members, clients: how many.
+        seconds: how long faults happen, in virtual time.
+        faults: the kinds that happen in this life.
+        fault_every: seconds between two of them, on average.
+        fault_limit: after so many there are no more.
+        think_s: what a client waits between two operations, on average.
+        operation_limit: after so many a client's task stops.
+        skew: clocks run up to this fraction too fast or too slow.
+        snapshot_bytes, segment_bytes: of the members' storage.
+    """
+
+    seed: int
+    members: int = 3
+    clients: int = 4
+    seconds: float = 60.0
+    faults: tuple[str, ...] = FAULTS
+    fault_every: float = 2.0
+    fault_limit: int = 1 << 30
+    think_s: float = 0.5
+    operation_limit: int = 1 << 30
+    skew: float = 0.0
+    snapshot_bytes: int = 1 << 20
+    segment_bytes: int = 64 << 10
+
+    def smaller(self) -> list[Plan]:
+        """Plans that leave something out, the boldest first."""
+        found = []
+        if len(self.faults) > 1:
+            half = len(self.faults) // 2
+            found.append(replace(self, faults=self.faults[:half]))
+            found.append(replace(self, faults=self.faults[half:]))
+            found += [
+                replace(self, faults=tuple(kind for kind in self.faults if kind != one))
+                for one in self.faults
+            ]
+        if self.clients > 1:
+            found.append(replace(self, clients=self.clients // 2))
+        if self.members > 3:
+            found.append(replace(self, members=3))
+        if self.skew:
+            found.append(replace(self, skew=0.0))
+        return found
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a life that broke no law."""
+
+    trace: str = ""
+    virtual_s: float = 0.0
+    events: int = 0
+    operations: int = 0
+    acknowledged: int = 0
+    elections: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+def draw(seed: int, *, seconds: float = 60.0) -> Plan:
+    """The plan of a seed."""
+    random = Random(seed)
+    kinds = tuple(kind for kind in FAULTS if random.random() < random.choice((0.2, 0.5, 0.9)))
+    return Plan(
+        seed,
+        members=random.choice((3, 3, 3, 5, 1)),
+        clients=random.randint(2, 6),
+        seconds=seconds,
+        faults=kinds or FAULTS,
+        fault_every=random.choice((0.5, 1.0, 2.0, 5.0)),
+        think_s=random.choice((0.3, 1.0, 2.0, 4.0)),
+        skew=random.choice((0.0, 0.01, 0.03)),
+        snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
+        segment_bytes=random.choice((64 << 10, 256 << 10)),
+    )

@@ -1,0 +1,197 @@
+"""``python -m copycat.testing.simulate``: many lives, one a seed, and what came of them.
+
+::
+
+    python -m copycat.testing.simulate --seeds 0..999 --jobs 2
+    python -m copycat.testing.simulate --seed 17 --trace        the story of one life
+    python -m copycat.testing.simulate --seeds 0..99 --json out.json
+
+A life that breaks a law is run again with less of everything, as long as it still fails, and the
+smallest one is told. Exit status: 0 if all is well, 1 if a life failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from .checkers import CheckFailed
+from .life import Life
+from .plan import Plan, Report, draw
+
+SHRINK_ATTEMPTS = 60
+SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of one seed."""
+
+    seed: int
+    report: Report | None = None
+    failure: str = ""
+    plan: str = ""  # of the smallest failing life
+    took_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Summary:
+    """What came of many."""
+
+    lives: int = 0
+    virtual_s: float = 0.0
+    operations: int = 0
+    acknowledged: int = 0
+    elections: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    failed: list[Result] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Count one more."""
+        self.lives += 1
+        report = result.report
+        if report is None:
+            self.failed.append(result)
+            return
+        self.virtual_s += report.virtual_s
+        self.operations += report.operations
+        self.acknowledged += report.acknowledged
+        self.elections += report.elections
+        self.faults.update(report.faults)
+
+
+def run(plan: Plan) -> tuple[Report | None, str]:
+    """Live once: (report, "") or (None, what went wrong)."""
+    life = Life(plan)
+    try:
+        return life.live(), ""
+    except Exception as problem:
+        kind = "" if isinstance(problem, CheckFailed) else f"{type(problem).__name__}: "
+        return None, f"{kind}{problem} (at {life.timeline.now:.3f} s)"
+
+
+def run_seed(seed: int, seconds: float, *, shrink: bool = True) -> Result:
+    """One seed's life; if it fails, the smallest life found that fails as well."""
+    began = time.perf_counter()
+    plan = draw(seed, seconds=seconds)
+    report, failure = run(plan)
+    if report is None and shrink:
+        plan, failure = shrunk(plan, failure)
+    told = "" if report is not None else repr(plan)
+    return Result(seed, report, failure, told, time.perf_counter() - began)
+
+
+def shrunk(plan: Plan, failure: str) -> tuple[Plan, str]:
+    """A smaller plan that still fails, and how; first it ends where the failure was seen."""
+    law = failure.partition(":")[0]
+    attempts = SHRINK_ATTEMPTS
+    candidates = [replace(plan, seconds=plan.seconds / 2), *plan.smaller()]
+    while candidates and attempts:
+        candidate = candidates.pop(0)
+        attempts -= 1
+        report, problem = run(candidate)
+        if report is None and problem.partition(":")[0] == law:
+            plan, failure = candidate, problem
+            halved = replace(plan, seconds=plan.seconds / 2)
+            candidates = [halved, *plan.smaller()]
+    return plan, failure
+
+
+def _work(task: tuple[int, float, bool]) -> Result:
+    seed, seconds, shrink = task
+    return run_seed(seed, seconds, shrink=shrink)
+
+
+def results(seeds: range, seconds: float, jobs: int, *, shrink: bool) -> Iterator[Result]:
+    """The results of many seeds, as they come."""
+    tasks = ((seed, seconds, shrink) for seed in seeds)
+    if jobs <= 1:
+        yield from map(_work, tasks)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(_work, tasks, chunksize=1)
+
+
+def _seeds(text: str) -> range:
+    first, dots, last = text.partition("..")
+    begin = int(first)
+    return range(begin, (int(last) if dots else begin) + 1)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _progress(done: int, of: int, failed: int, began: float) -> None:
+    if sys.stderr.isatty():
+        filled = 30 * done // of
+        rate = done / (time.perf_counter() - began) * 60
+        sys.stderr.write(
+            f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{of} lives, {failed} failed, "
+            f"{rate:.0f} a minute "
+        )
+        sys.stderr.flush()
+
+
+def _tell(summary: Summary, seconds: float) -> None:
+    out = sys.stdout.write
+    for result in sorted(summary.failed, key=lambda each: each.seed):
+        out(f"FAILED seed {result.seed}: {result.failure}\n  smallest: {result.plan}\n")
+    hours = summary.virtual_s / 3600
+    out(
+        f"{summary.lives} lives in {seconds:.0f} s ({summary.lives / seconds * 60:.0f} a minute), "
+        f"{hours:.2f} virtual hours, {summary.operations:,} operations checked, "
+        f"{summary.acknowledged:,} acknowledged, {summary.elections:,} elections\n"
+    )
+    faults = ", ".join(f"{count} {kind}" for kind, count in summary.faults.most_common())
+    out(f"faults: {faults or 'none'}\n")
+    out(f"{len(summary.failed)} failed\n")
+
+
+def _plain(summary: Summary) -> dict[str, object]:
+    found = {each.name: getattr(summary, each.name) for each in fields(summary)}
+    found["faults"] = dict(summary.faults)
+    found["failed"] = [asdict(result) for result in summary.failed]
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m copycat.testing.simulate")
+    parser.add_argument("--seeds", type=_seeds, default=range(100), help="A..B, both included")
+    parser.add_argument("--seed", type=int, help="one life only")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of faults, virtual time")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the summary there")
+    parser.add_argument("--trace", action="store_true", help="tell the story of --seed")
+    parser.add_argument("--no-shrink", action="store_true", help="do not look for smaller lives")
+    options = parser.parse_args(arguments)
+    seeds = options.seeds if options.seed is None else range(options.seed, options.seed + 1)
+    if options.trace:
+        life = Life(draw(seeds[0], seconds=options.seconds), _say)
+        sys.stdout.write(f"{life.plan}\n{life.live()}\n")
+        return 0
+    summary, began = Summary(), time.perf_counter()
+    for result in results(seeds, options.seconds, options.jobs, shrink=not options.no_shrink):
+        summary.add(result)
+        if result.report is None:
+            _say(f"FAILED seed {result.seed}: {result.failure}")
+            sys.stdout.flush()
+        _progress(summary.lives, len(seeds), len(summary.failed), began)
+    if sys.stderr.isatty():
+        sys.stderr.write("\n")
+    _tell(summary, time.perf_counter() - began)
+    if options.json is not None:
+        options.json.write_text(json.dumps(_plain(summary), indent=1) + "\n")
+    return 1 if summary.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

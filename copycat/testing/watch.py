@@ -1,0 +1,208 @@
+"""The laws of a cluster, checked after every turn of every member, from outside of all of them.
+
+It sees what no member can: all logs, commitments, votes and states at once, and what each member
+had promised before it died. It changes nothing; what it looks at are the production objects.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from .._core.codec import HEADER, HEADER_SIZE, Frame
+from .._core.layout import BATCH_HEADER
+from ..node import RunningMember
+from ..raft.messages import AppendResponse, VoteRequest, VoteResponse
+from ..server.peerwire import decode_message
+from .checkers import CheckFailed
+
+DIGEST_EVERY = 64
+_WATCHED = (Frame.APPEND_REPLY, Frame.VOTE, Frame.VOTE_REPLY)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of one member; ``promised_*`` survives its death."""
+
+    term: int = 0
+    commit_index: int = 0
+    last_index: int = 0
+    generation: int = 0
+    was_leader: bool = False
+    promised_term: int = 0
+    promised_index: int = 0  # acknowledged as durable...
+    promised_index_term: int = 0  # ...with an entry of this term
+
+
+class Watch:
+    """Raises `CheckFailed` at the first broken law.
+
+    Attributes:
+        elections: how many leaders there were.
+        commit_index: the highest that any member has known.
+    """
+
+    def __init__(self) -> None:
+        self.elections = 0
+        self.commit_index = 0
+        self._seen: dict[str, _Seen] = {}
+        self._leaders: dict[int, str] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._batches: dict[tuple[int, int], int] = {}  # (base index, term) -> checksum
+        self._committed: dict[int, tuple[int, int]] = {}  # base index -> (term, checksum)
+        self._commit_terms: dict[int, int] = {}  # term in which -> the last base it committed
+        self._digests: dict[int, tuple[int, str]] = {}
+
+    # -- a member begins -----------------------------------------------------------------------
+
+    def adopt(self, running: RunningMember) -> None:
+        """A member has recovered and begins: it must remember what it promised."""
+        member: Any = running.member
+        name = running.name
+        seen = self._seen.setdefault(name, _Seen())
+        log, state = member._store.log, member._store.hard_state
+        if state.term < seen.promised_term:
+            self._fail("promises", f"{name} spoke in term {seen.promised_term}, recovered {state}")
+        vote = self._votes.get((name, state.term))
+        if vote is not None and state.vote != vote:
+            self._fail("promises", f"{name} voted for {vote} in its term, recovered {state}")
+        term = log.term_at(seen.promised_index)
+        if seen.promised_index > log.last_index or (
+            seen.promised_index > log.base_index and term != seen.promised_index_term
+        ):
+            self._fail(
+                "promises",
+                f"{name} had acknowledged {seen.promised_index} of term "
+                f"{seen.promised_index_term}; its log goes from {log.base_index} to "
+                f"{log.last_index}, with term {term} there",
+            )
+        seen.term, seen.commit_index, seen.last_index = state.term, 0, log.base_index
+        seen.generation = log.generation
+        seen.was_leader = False
+        turn = member.turn
+
+        def watched(now: float, inputs: Any) -> Any:
+            effects = turn(now, inputs)
+            self._look(name, member, seen, effects)
+            return effects
+
+        member.turn = watched
+
+    # -- after a turn --------------------------------------------------------------------------
+
+    def _look(self, name: str, member: Any, seen: _Seen, effects: Any) -> None:
+        raft, log = member._raft, member._store.log
+        if raft.term < seen.term or raft.commit_index < seen.commit_index:
+            self._fail("monotony", f"{name}: term {seen.term} to {raft.term}, commit index "
+                       f"{seen.commit_index} to {raft.commit_index}")  # fmt: skip
+        seen.term = raft.term
+        if raft.is_leader:
+            if self._leaders.setdefault(raft.term, name) != name:
+                self._fail("election safety", f"{name} and {self._leaders[raft.term]} both lead "
+                           f"term {raft.term}")  # fmt: skip
+            if not seen.was_leader:
+                self.elections += 1
+                self._check_completeness(name, raft.term, log)
+        seen.was_leader = raft.is_leader
+        if log.generation != seen.generation:
+            seen.generation = log.generation
+            seen.last_index = min(seen.last_index, raft.commit_index, log.last_index)
+            if seen.promised_index > log.durable_index:
+                self._promise(seen, log.durable_index, log)
+        if log.last_index > max(seen.last_index, log.base_index):
+            self._check_matching(name, log, max(seen.last_index, log.base_index))
+            seen.last_index = log.last_index
+        if raft.commit_index > seen.commit_index:
+            self._check_commitment(name, raft, log, max(seen.commit_index, log.base_index))
+            seen.commit_index = raft.commit_index
+        for peer, frames in effects.peer_frames:
+            self._hear(name, peer, seen, log, frames)
+        self._check_state(name, member._applier)
+
+    def _check_completeness(self, name: str, term: int, log: Any) -> None:
+        """A leader has what was committed in earlier terms: by log matching the last one shows."""
+        base = max((b for t, b in self._commit_terms.items() if t < term), default=0)
+        if base > log.base_index and log.term_at(base) != self._committed[base][0]:
+            self._fail("leader completeness", f"{name} leads term {term} without the committed "
+                       f"batch {base} of term {self._committed[base][0]}")  # fmt: skip
+
+    def _check_matching(self, name: str, log: Any, after: int) -> None:
+        """One (index, term) means one batch."""
+        for image in log.images(after + 1, log.last_index):
+            base, term, checksum = _identity(image)
+            known = self._batches.setdefault((base, term), checksum)
+            if known != checksum:
+                self._fail("log matching", f"{name} has another batch {base} of term {term}")
+
+    def _check_commitment(self, name: str, raft: Any, log: Any, after: int) -> None:
+        """What is committed anywhere is the same everywhere, for ever."""
+        index = min(raft.commit_index, log.last_index)
+        if index <= after:
+            return
+        for image in log.images(after + 1, index):
+            base, term, checksum = _identity(image)
+            known = self._committed.setdefault(base, (term, checksum))
+            if known != (term, checksum):
+                self._fail("state machine safety", f"{name} commits another batch {base}: term "
+                           f"{term}, elsewhere {known[0]}")  # fmt: skip
+            if raft.commit_index > self.commit_index:
+                self._commit_terms[raft.term] = base
+        self.commit_index = max(self.commit_index, raft.commit_index)
+
+    def _hear(self, name: str, peer: str, seen: _Seen, log: Any, frames: bytes) -> None:
+        """What leaves is a promise."""
+        at = 0
+        while at < len(frames):
+            length, type_, _, _ = HEADER.unpack_from(frames, at)
+            payload = frames[at + HEADER_SIZE : at + HEADER_SIZE + length]
+            at += HEADER_SIZE + length
+            if type_ not in _WATCHED:
+                continue
+            message = decode_message(type_, payload, name, peer)
+            if isinstance(message, VoteRequest) and not message.pre:
+                self._vote(name, message.term, name)
+            elif isinstance(message, VoteResponse) and message.granted and not message.pre:
+                self._vote(name, message.term, peer)
+            elif isinstance(message, AppendResponse):
+                seen.promised_term = max(seen.promised_term, message.term)
+                if message.match_index > log.durable_index:
+                    self._fail("durability", f"{name} acknowledges {message.match_index}, durable "
+                               f"is {log.durable_index}")  # fmt: skip
+                if message.match_index > seen.promised_index:
+                    self._promise(seen, message.match_index, log)
+
+    def _vote(self, name: str, term: int, candidate: str) -> None:
+        known = self._votes.setdefault((name, term), candidate)
+        if known != candidate:
+            self._fail("one vote", f"{name} votes for {candidate} and {known} in term {term}")
+        seen = self._seen[name]
+        seen.promised_term = max(seen.promised_term, term)
+
+    def _promise(self, seen: _Seen, index: int, log: Any) -> None:
+        seen.promised_index = index
+        seen.promised_index_term = log.term_at(index) or 0
+
+    # -- states --------------------------------------------------------------------------------
+
+    def _check_state(self, name: str, applier: Any) -> None:
+        """The same applied index means the same state; sampled, since it costs the whole state."""
+        index = applier.index
+        if zlib.crc32(index.to_bytes(8, "little")) % DIGEST_EVERY == 0:
+            self.compare(name, applier)
+
+    def compare(self, name: str, applier: Any) -> None:
+        """Compare a member's state with that of whoever was at the same index."""
+        digest = zlib.crc32(applier.image())
+        known, whose = self._digests.setdefault(applier.index, (digest, name))
+        if known != digest:
+            self._fail("same state", f"{name} and {whose} differ at index {applier.index}")
+
+    def _fail(self, law: str, text: str) -> None:
+        raise CheckFailed(law, text)
+
+
+def _identity(image: bytes) -> tuple[int, int, int]:
+    """(base index, term, checksum) of a batch."""
+    _, checksum, _, _, base, term, _, _, _ = BATCH_HEADER.unpack_from(image)
+    return base, term, checksum

@@ -1,0 +1,195 @@
+"""What simulated clients do: ordinary code of users, whose every answer is written down.
+
+Clients share a map, a counter, a lock and a ledger. They give up, go on, and come back as users do;
+what they saw is judged afterwards. It knows the public API and nothing of the cluster behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ..errors import CopycatError, UnavailableError
+from ..handles import Copycat
+from ..machine import StateMachine, command, event, query
+from ..ports import Random
+from ..types import Consistency
+from .checkers import CheckFailed, Exclusion, Tokens
+from .checkers import Events as EventCheck
+from .history import History
+from .plan import Plan
+
+KEYS = 5
+REST_S = 0.2
+
+
+class Ledger(StateMachine):
+    """Unique entries in the order in which they were applied; tells each of them to listeners."""
+
+    type_name = "copycat.testing.Ledger"
+    appended = event(list)
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    @command
+    def append(self, entry: str) -> int:
+        """Add an entry; the number of entries then."""
+        self.entries.append(entry)
+        self.appended.publish([len(self.entries), entry])
+        return len(self.entries)
+
+    @query
+    def read(self) -> list[str]:
+        """All entries."""
+        return self.entries
+
+    @query
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.entries)
+
+
+class Records:
+    """What all clients of a life saw; shared by them, and judged at its end."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.history = History(now)
+        self.exclusion = Exclusion()
+        self.fence = Tokens()
+        self.events = EventCheck()
+        self.now = now
+        self.holding: dict[str, int] = {}  # client -> token, while it believes to hold the lock
+        self.stopping = False  # no new operations are begun
+        self.reports: list[tuple[str, int]] = []
+
+    def paused(self, client: str) -> None:
+        """``client`` stands still: it believes nothing until it runs again."""
+        token = self.holding.pop(client, None)
+        if token is not None:
+            self.exclusion.end("/lock", client, token, self.now())
+
+
+class Client:
+    """The tasks of one client process."""
+
+    def __init__(self, name: str, plan: Plan, records: Records, random: Random) -> None:
+        self.name = name
+        self._plan = plan
+        self._records = records
+        self._history = records.history
+        self._random = random
+        self._made = 0
+
+    async def run(self, open_: Callable[[], Any]) -> None:
+        """Connect, however long it takes, and work until the life ends."""
+        while not self._records.stopping:
+            try:
+                async with open_() as cc:
+                    await self._work(cc)
+            except UnavailableError:
+                await asyncio.sleep(REST_S)
+
+    async def _work(self, cc: Copycat) -> None:
+        async with asyncio.TaskGroup() as group:
+            for task in (self._map, self._map, self._other, self._lock):
+                group.create_task(self._repeat(task, cc))
+            listener = group.create_task(self._listen(cc))
+            while not self._records.stopping:  # noqa: ASYNC110 (whoever sets it has no loop)
+                await asyncio.sleep(REST_S)
+            listener.cancel()
+
+    async def _repeat(
+        self, operation: Callable[[Copycat], Coroutine[Any, Any, object]], cc: Copycat
+    ) -> None:
+        """Again and again, with pauses; errors are part of the history."""
+        for _ in range(self._plan.operation_limit):
+            await asyncio.sleep(self._random.expovariate(1 / self._plan.think_s))
+            if self._records.stopping:
+                return
+            with contextlib.suppress(CopycatError):
+                await operation(cc)
+
+    def _who(self, cc: Copycat) -> str:
+        """This client's session: order is promised within one."""
+        return f"{self.name}/{cc.session.id}"
+
+    # -- operations ----------------------------------------------------------------------------
+
+    async def _map(self, cc: Copycat) -> None:
+        m, random = cc.map("/map"), self._random
+        key = f"k{random.randrange(KEYS)}"
+        self._made += 1
+        value = f"{self.name}-{self._made}"
+        record, who = self._history.record, self._who(cc)
+        kind = random.random()
+        if kind < 0.35:
+            await record(who, "get", key, (), m.get(key))
+        elif kind < 0.7:
+            await record(who, "put", key, (value,), m.put(key, value))
+        elif kind < 0.8:
+            await record(who, "put_if_absent", key, (value,), m.put_if_absent(key, value))
+        elif kind < 0.9:
+            await record(who, "remove", key, (), m.remove(key))
+        else:
+            old = await record(who, "get", key, (), m.get(key))
+            if old is not None:
+                call = m.replace_if(key, old, value)
+                await record(who, "replace_if", key, (old, value), call)
+
+    async def _other(self, cc: Copycat) -> None:
+        await (self._count(cc) if self._random.random() < 0.4 else self._append(cc))
+
+    async def _count(self, cc: Copycat) -> None:
+        counter = cc.long("/count")
+        record, who = self._history.record, self._who(cc)
+        if self._random.random() < 0.5:
+            await record(who, "increment", "/count", (), counter.increment())
+        else:
+            await record(who, "get", "/count", (), counter.get())
+
+    async def _append(self, cc: Copycat) -> None:
+        ledger: Any = cc.machine("/ledger", Ledger)
+        self._made += 1
+        entry = f"{self.name}-{self._made}"
+        record, who = self._history.record, self._who(cc)
+        if self._random.random() < 0.6:
+            await record(who, "append", "/ledger", (entry,), ledger.append(entry))
+            return
+        level = self._random.choice((Consistency.SEQUENTIAL, Consistency.SERIALIZABLE))
+        view = ledger.at(consistency=level)
+        count = await view.count()
+        if level is Consistency.SEQUENTIAL:
+            self._records.reports.append((who, count))
+
+    async def _lock(self, cc: Copycat) -> None:
+        records, random = self._records, self._random
+        # The holder's name is the client's: its tasks take the lock one after another.
+        async with cc.lock("/lock") as held:
+            records.exclusion.begin("/lock", self.name, held.token, records.now())
+            records.holding[self.name] = held.token
+            try:
+                await asyncio.sleep(random.expovariate(4))
+                if records.holding.get(self.name) == held.token:
+                    records.fence.passed("/lock", self.name, held.token)
+            finally:
+                if records.holding.get(self.name) == held.token:
+                    del records.holding[self.name]
+                    records.exclusion.end("/lock", self.name, held.token, records.now())
+        await asyncio.sleep(self._plan.think_s)
+
+    async def _listen(self, cc: Copycat) -> None:
+        """Hear every entry of the ledger: in order, once, without a gap that is not announced."""
+        while True:
+            try:
+                last = 0
+                async for position, entry in cc.machine("/ledger", Ledger).appended:
+                    if last and position != last + 1:
+                        raise CheckFailed(
+                            "events", f"{self.name} heard {position} ({entry}) after {last}"
+                        )
+                    last = position
+            except CopycatError:
+                await asyncio.sleep(REST_S)

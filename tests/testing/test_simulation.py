@@ -1,0 +1,98 @@
+"""Whole lives of simulated clusters: production members and clients, faults, laws."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from copycat.errors import StorageError
+from copycat.testing import simulate
+from copycat.testing.checkers import CheckFailed
+from copycat.testing.life import Life
+from copycat.testing.plan import FAULTS, Plan, Report, draw
+
+LIVES = 16
+TRACE = """
+from copycat.testing.life import Life
+from copycat.testing.plan import draw
+for seed in (5, 11):
+    report = Life(draw(seed, seconds=15.0)).live()
+    print(report.trace, report.events, report.acknowledged)
+"""
+
+
+@pytest.mark.parametrize("seed", range(LIVES))
+def test_a_hostile_life_breaks_no_law(seed: int) -> None:
+    """Whatever befalls it, the cluster keeps every promise, heals, and answers everybody."""
+    report = Life(draw(seed, seconds=25.0)).live()
+    assert report.acknowledged > 0
+    assert report.elections > 0
+
+
+def test_every_kind_of_fault_can_happen() -> None:
+    """No fault is only a name: in a few lives with all of them each happens at least once."""
+    seen: set[str] = set()
+    for seed in range(4):
+        plan = Plan(seed, seconds=40.0, fault_every=0.3, think_s=2.0)
+        seen |= set(Life(plan).live().faults)
+    assert not set(FAULTS) - seen
+
+
+def test_a_life_follows_from_its_seed_in_both_modes() -> None:
+    """The same seed gives the same trace, compiled or pure, whatever the order of hashes."""
+    told = set()
+    for pure, hash_seed in (("", "1"), ("", "2"), ("1", "3")):
+        environment = {**os.environ, "COPYCAT_PURE": pure, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(
+            [sys.executable, "-c", TRACE], env=environment, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        told.add(done.stdout)
+    assert len(told) == 1
+    assert Life(draw(5, seconds=15.0)).live().trace != Life(draw(6, seconds=15.0)).live().trace
+
+
+def test_a_member_that_loses_its_promises_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that only pretends to sync costs acknowledged writes, and the life fails."""
+    from copycat.testing.medium import Content
+
+    monkeypatch.setattr(Content, "sync", lambda self, random, fraction=1.0: None)
+    plan = Plan(3, faults=("power cut", "everybody dies"), fault_every=1.0, seconds=30.0)
+    with pytest.raises((CheckFailed, StorageError)):
+        for seed in range(5):
+            Life(replace(plan, seed=seed)).live()
+
+
+def test_a_failing_life_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not needed for the failure is left out of the plan that is printed."""
+
+    def run(plan: Plan) -> tuple[Report | None, str]:
+        guilty = "partition" in plan.faults and plan.seconds >= 10
+        return (None, "law: broken") if guilty else (Report(), "")
+
+    monkeypatch.setattr(simulate, "run", run)
+    plan, failure = simulate.shrunk(Plan(1, clients=6, members=5, skew=0.1), "law: broken")
+    assert plan.faults == ("partition",)
+    assert (plan.members, plan.clients, plan.skew) == (3, 1, 0.0)
+    assert 10 <= plan.seconds < 20
+    assert failure == "law: broken"
+
+
+def test_the_command_counts_and_fails_with_a_failing_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints what was lived and checked, writes it as JSON, and tells by its exit status."""
+    out = tmp_path / "out.json"
+    arguments = ["--seeds", "0..1", "--seconds", "5", "--json", str(out)]
+    assert simulate.main(arguments) == 0
+    summary = json.loads(out.read_text())
+    assert summary["lives"] == 2 and summary["operations"] > 0 and not summary["failed"]
+    monkeypatch.setattr(simulate, "run", lambda plan: (None, "law: broken"))
+    assert simulate.main([*arguments, "--no-shrink"]) == 1
+    assert "FAILED seed 0: law: broken" in capsys.readouterr().out
