@@ -115,6 +115,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
         """Whether frames may be written: connected, and neither closing nor lost."""
         return self._transport is not None and not self._closing
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the peer to read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def established(self, frame_limit: int = CLIENT_FRAME_LIMIT) -> None:
         """The handshake is done: no deadline any more, and frames of up to ``frame_limit``."""
         self._frames.limit = frame_limit

@@ -7,6 +7,7 @@ TLS, whoever can read the network can read it. It serves the `Session`; nothing 
 
 from __future__ import annotations
 
+from .errors import CopycatError, OverloadedError
 from .ports import Random
 
 SECRET_SIZE = 16
@@ -19,7 +20,7 @@ class Credentials:
     the *first* sending, so an old attempt is not worth repeating.
     """
 
-    __slots__ = ("_patience", "_random", "_sent_at", "_uuid", "secret")
+    __slots__ = ("_patience", "_random", "_sent_at", "_uuid", "refusal", "secret")
 
     def __init__(self, random: Random, patience: float) -> None:
         self._random = random
@@ -27,6 +28,7 @@ class Credentials:
         self._uuid = b""
         self._sent_at: float | None = None
         self.secret = b""
+        self.refusal = ""  # why the cluster has no room for a session, if it said so
 
     def renew(self) -> None:
         """The next registration is another one."""
@@ -45,7 +47,12 @@ class Credentials:
         if uuid != self._uuid:
             return None
         sent_at, self._sent_at = self._sent_at, None
+        self.refusal = ""
         return sent_at
+
+    def refused(self) -> CopycatError | None:
+        """The error for a registration that was refused, and that is asked for again."""
+        return OverloadedError(f"{self.refusal}. Not applied.") if self.refusal else None
 
     def __repr__(self) -> str:
         return "<Credentials>"

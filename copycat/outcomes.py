@@ -18,12 +18,14 @@ from .errors import (
     ForkedError,
     NoLeaderError,
     NoQuorumError,
+    OverloadedError,
     Rejected,
     ResourceTypeError,
     SessionExpiredError,
     UnknownResourceError,
 )
 from .serializer import Serializer
+from .system import FENCED
 
 _APPLIED_TEXT: dict[Applied, str] = {
     "no": "Not applied.",
@@ -50,6 +52,8 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
     message = str(value[0])
     if status == Status.REJECTED:
         return Rejected(message)
+    if status == Status.FAILED and message == FENCED:
+        return _fenced(str(value[1]))
     if status == Status.FAILED:
         return CommandFailed(
             f"the operation raised {value[0]}: {value[1]}",
@@ -58,6 +62,8 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
         )
     if status == Status.CONFLICT:
         return ConflictError(message, current=value[1])
+    if status == Status.OVERLOADED:
+        return OverloadedError(message, retry_after=value[1] / 1000)
     if status == Status.UNKNOWN_RESOURCE:
         return UnknownResourceError(message)
     if status == Status.UNKNOWN_OPERATION:
@@ -69,6 +75,14 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
     if status == Status.UNKNOWN_SESSION:
         return SessionExpiredError(message)
     return CopycatError(f"result with the unknown status {status}: {message}")
+
+
+def _fenced(message: str) -> CopycatError:
+    error = CommandFailed(
+        message, error_type=FENCED, hint="mend the machine, delete the path, and create it anew"
+    )
+    error.applied = "no"
+    return error
 
 
 def unavailable(

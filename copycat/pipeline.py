@@ -16,7 +16,7 @@ from ._core.calls import unpacker
 from ._core.codec import ANSWERS_HEAD, HEADER, QUERY_HEAD, RESULTS_HEAD, Frame, pack_frame
 from ._core.kernel import decode_results, encode_run
 from ._core.layout import RUN_HEADER_SIZE, FormatError, Kind, Status
-from .errors import CopycatError
+from .errors import CopycatError, OverloadedError
 from .outcomes import error_of
 from .serializer import Serializer
 from .types import Consistency
@@ -290,6 +290,8 @@ class Requests:
             return
         if error is None:
             future.set_result(value)
+        elif isinstance(error, list):  # a message, and milliseconds to wait
+            future.set_exception(OverloadedError(error[0], retry_after=error[1] / 1000))
         else:
             future.set_exception(CopycatError(error))
 

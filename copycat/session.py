@@ -219,7 +219,8 @@ class Session:
             async with asyncio.timeout(timeout):
                 await self._registered.wait()
         except TimeoutError:
-            raise self._route.unavailable(timeout, "no") from None
+            refused = self._credentials.refused()
+            raise refused or self._route.unavailable(timeout, "no") from None
 
     async def close(self) -> None:
         """Say goodbye, so that what the session owns is free at once; then hang up."""
@@ -513,6 +514,8 @@ class Session:
             if detail == self.id and self.id:
                 self._expire("the cluster does not know it any more")
         elif reason == Reason.OVERLOADED:
+            if type_ == Frame.REGISTER:
+                (self._credentials.refusal,) = self._serializer.unpack(payload[REJECT_HEAD.size :])
             self._pause(detail / 1000 * (1 + self._random.random()))
         elif reason == Reason.OUT_OF_ORDER:
             self._pause(REORDER_PAUSE)

@@ -10,6 +10,8 @@ import enum
 
 SYSTEM_RESOURCE = 0
 FIRST_USER_OPERATION = 64
+FENCED = "ResourceFenced"
+"""The error type of operations on a resource that a command left half-done."""
 DELETED = "copycat.deleted"
 """The event that tells a session that a resource it depends on is gone; no value. No machine can
 declare it: a dot stands in no attribute's name."""

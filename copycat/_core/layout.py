@@ -139,6 +139,7 @@ class Status(enum.IntEnum):
     RESOURCE_TYPE = 5  # value: [message]
     UNKNOWN_SESSION = 6  # value: [message]
     CONFLICT = 7  # value: [message, current]
+    OVERLOADED = 8  # value: [message, milliseconds to wait]: a limit is reached, nothing was done
 
 
 class FormatError(ValueError):

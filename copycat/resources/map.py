@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
-from ..errors import ConflictError, Rejected, SerializationError
+from ..errors import ConflictError, OverloadedError, Rejected, SerializationError
 from ..listeners import Inbox
 from ..machine import StateMachine, command, event, query
 from ..types import Consistency, EventType, Versioned
@@ -21,6 +21,7 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 PAGE_ENTRIES = 512
+WATCHERS_MAX = 10_000
 PAGE_BYTES = 256 << 10
 
 _ABSENT: Any = object()
@@ -122,6 +123,8 @@ class MapMachine(StateMachine):
             and (prefix is None or isinstance(prefix, str))
         ):
             raise Rejected("a watch has an id, a list of at most one key, and a prefix or None")
+        if len(self.watchers) >= WATCHERS_MAX and id_ not in self.watchers:
+            raise OverloadedError(f"{WATCHERS_MAX} watch this map already")
         self.watchers[id_] = [self.commit.session, key, prefix]
 
     @command

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
-from ..errors import CopycatError, DeadlineError, MisuseError, SessionExpiredError
+from ..errors import (
+    CopycatError,
+    DeadlineError,
+    MisuseError,
+    OverloadedError,
+    SessionExpiredError,
+)
 from ..machine import StateMachine, command, event, query
 from ..scopes import Held
 from ..types import Consistency
@@ -23,6 +29,8 @@ M = TypeVar("M", bound="TurnsMachine")
 
 GRANTED = "granted"
 CHANGED = "changed"
+LINE_MAX = 10_000
+"""Claims that may wait for one turn."""
 
 
 class TurnsMachine(StateMachine):
@@ -48,6 +56,8 @@ class TurnsMachine(StateMachine):
             self._grant(claim, name, self.commit.session)
             return cast(int, self.holder[3])
         if wait and claim not in self.waiting:
+            if len(self.waiting) >= LINE_MAX:
+                raise OverloadedError(f"{LINE_MAX} wait in line already")
             self.waiting[claim] = [name, self.commit.session]
         return 0
 

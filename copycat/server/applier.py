@@ -13,14 +13,24 @@ from dataclasses import dataclass, field
 
 from .._core.calls import run_commands
 from .._core.kernel import batch_runs, decode_commands
-from .._core.layout import BATCH_HEADER, Kind
+from .._core.layout import BATCH_HEADER, Kind, Status
 from ..errors import invariant
 from ..machine import StateMachine
 from ..serializer import Serializer
 from ..system import SYSTEM_RESOURCE
-from .executor import Executor
-from .sessions import Session, SessionTable
+from .executor import Executor, failure
+from .levelling import level_for
+from .sessions import FULL, Session, SessionTable
 from .system import System
+
+ANSWER_BYTES_MAX = 16 << 20
+"""Answers to the queries of one frame; a frame of a few kilobytes could ask for gigabytes."""
+
+_TOO_MUCH = failure(
+    Status.OVERLOADED,
+    f"the answers to queries that were sent together exceed {ANSWER_BYTES_MAX >> 20} MiB",
+    20,
+)
 
 
 @dataclass(slots=True)
@@ -30,7 +40,7 @@ class Applied:
     answers: list[tuple[int, int, list[bytes]]] = field(default_factory=list)  # session, first
     events: list[tuple[int, int, int, bytes]] = field(default_factory=list)  # session, index, prev
     registered: list[tuple[bytes, bytes, int]] = field(default_factory=list)
-    """Client uuid, proof, session (0: there is one with another proof)."""
+    """Client uuid, proof, session (0: there is one with another proof; `FULL`: no room)."""
     kept: list[tuple[int, int]] = field(default_factory=list)  # session, nonce
     unknown: list[tuple[int, int]] = field(default_factory=list)  # session, first sequence
     ended: list[int] = field(default_factory=list)  # sessions
@@ -50,6 +60,7 @@ class Applier:
         self._pack = Serializer(opaque=True).pack
         self._unpack = Serializer(opaque=True).unpack
         self.executor = Executor(machines, serializer, self)
+        self.executor.level = level_for(machines)
         self.system = System(self.executor, self)
         self._handlers: dict[int, Callable[..., None]] = {
             Kind.COMMAND: self._commands,
@@ -65,6 +76,14 @@ class Applier:
 
     def apply(self, image: bytes) -> None:
         """Apply one verified image; it must begin right after ``index``."""
+        level = self.executor.level
+        if level is None:
+            self._apply(image)
+        else:
+            with level:
+                self._apply(image)
+
+    def _apply(self, image: bytes) -> None:
         header = BATCH_HEADER.unpack_from(image)
         base, time_us, count = header[4], header[6], header[7]
         invariant(base == self.index + 1, "applied {}, then a batch from {}", self.index, base)
@@ -89,14 +108,23 @@ class Applier:
         return out
 
     def query(self, buffer: bytes, offset: int, count: int) -> list[bytes]:
-        """The results of ``count`` queries on the state as it is; changes nothing."""
+        """The results of ``count`` queries on the state as it is; changes nothing.
+
+        They share `ANSWER_BYTES_MAX`: what comes behind it is refused, each query by itself.
+        """
         answer = self.executor.query
-        return [
-            self.system.query(operation, arguments)
-            if resource == SYSTEM_RESOURCE
-            else answer(resource, operation, arguments, self.index, self.time_us)
-            for resource, operation, arguments in decode_commands(buffer, offset, count)
-        ]
+        results: list[bytes] = []
+        size = 0
+        for resource, operation, arguments in decode_commands(buffer, offset, count):
+            if size > ANSWER_BYTES_MAX:
+                result = _TOO_MUCH
+            elif resource == SYSTEM_RESOURCE:
+                result = self.system.query(operation, arguments)
+            else:
+                result = answer(resource, operation, arguments, self.index, self.time_us)
+            size += len(result)
+            results.append(result)
+        return results
 
     def next_deadline_us(self) -> int | None:
         """The log time at which a session expires or a timer is due; None if neither."""
@@ -119,6 +147,20 @@ class Applier:
         due = self.time_us + max(0, delay_us)
         timer = (due, self._timers_made, resource, operation, arguments)
         heapq.heappush(self.timers, timer)
+
+    def retract(self, resource: int) -> None:
+        """Take back what ``resource`` published and did not send yet, and all that it scheduled."""
+        for session, events in list(self._events.items()):
+            kept = [event for event in events if event[0] != resource]
+            if kept:
+                self._events[session] = kept
+            else:
+                del self._events[session]
+        self.timers = [timer for timer in self.timers if timer[2] != resource]
+        heapq.heapify(self.timers)
+        # How many were made on the way down is not certain to be the same; their order is all that
+        # the numbers are for.
+        self._timers_made = max((timer[1] for timer in self.timers), default=0)
 
     # -- kinds of runs -------------------------------------------------------------------------
 
@@ -148,9 +190,7 @@ class Applier:
         self.index = index
         if resource == SYSTEM_RESOURCE:
             return self.system.command(operation, arguments, session)
-        return self.executor.command(
-            resource, operation, arguments, index, self.time_us, session
-        )
+        return self.executor.command(resource, operation, arguments, index, self.time_us, session)
 
     def _register(
         self, image: bytes, base: int, _: int, __: int, ___: int, count: int, at: int
@@ -161,7 +201,8 @@ class Applier:
             session = self.sessions.register(
                 index, uuid, proof, name, timeout_ms * 1000, self.time_us
             )
-            self._out.registered.append((uuid, proof, 0 if session is None else session.id))
+            refused = FULL if self.sessions.is_full(uuid) else 0
+            self._out.registered.append((uuid, proof, session.id if session else refused))
             if session is not None and session.id == index:
                 for instance in self.executor.instances():
                     self.executor.hook(instance, "on_register", index, self.time_us, session.id)
@@ -252,4 +293,3 @@ class Applier:
         self._out = Applied()
         self.executor.restore(instances)
         self.system.restore(system)
-

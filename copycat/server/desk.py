@@ -8,6 +8,7 @@ clients attach to the new one and send again what was not answered.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -32,14 +33,19 @@ from ..errors import SerializationError
 from ..serializer import Serializer
 from ..types import Consistency
 from .applier import Applied, Applier
-from .sessions import Session, proof_of
+from .reads import Reads
+from .sessions import FULL, Session, proof_of
 
 ARGUMENTS_MAX = 1 << 20
 IN_FLIGHT_MAX = 8192
 HELD_BYTES_MAX = 8 << 20
-WAITING_MAX = 65_536
+ANSWER_BYTES_MAX = 16 << 20
+"""Answers to queries in one turn: the others wait for the next, while these leave."""
+SNAPSHOT_INTERVAL_S = 1.0
 SESSION_TIMEOUT_MS = (100, 3_600_000)
 RETRY_MS = 20
+FULL_RETRY_MS = 1000
+_SNAPSHOT_RETRY_MS = 1000
 
 
 class Host(Protocol):
@@ -52,6 +58,10 @@ class Host(Protocol):
     @property
     def serving(self) -> bool:
         """Leader, and everything logged before its term is applied."""
+
+    @property
+    def now(self) -> float:
+        """Local time of this turn, in seconds."""
 
     @property
     def overloaded(self) -> bool:
@@ -76,10 +86,8 @@ class Desk:
         self._registering: dict[tuple[bytes, bytes], int] = {}  # uuid, proof -> connection
         self._held: list[tuple[int, int, bytes]] = []
         self._held_bytes = 0
-        self._fresh_reads: list[tuple[int, bytes]] = []
-        self._reads: dict[int, list[tuple[int, bytes]]] = {}  # Raft's read id -> queries
-        self._waiting: list[tuple[int, int, bytes]] = []  # (index to reach, connection, queries)
-        self._read_ids = 0
+        self._reads = Reads()
+        self._snapshot_at = -math.inf  # when an administrator asked for one, in s
         self._complaints: list[tuple[int, str]] = []
         self.runs: list[bytes] = []  # admitted, to be logged
         self.run_bytes = 0
@@ -92,7 +100,12 @@ class Desk:
     @property
     def waits(self) -> bool:
         """Whether queries wait for an index to be applied, or to be answered at all."""
-        return bool(self._waiting)
+        return self._reads.waits
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether queries could be answered at once, for which the last turn had no room."""
+        return self._reads.ready(self._applier.index)
 
     # -- in ------------------------------------------------------------------------------------
 
@@ -126,13 +139,13 @@ class Desk:
         self._proven.pop(connection, None)
         for key in [k for k, c in self._registering.items() if c == connection]:
             del self._registering[key]
-        self._waiting = [query for query in self._waiting if query[1] != connection]
+        self._reads.gone(connection)
         self._held = [held for held in self._held if held[0] != connection]
         self._held_bytes = sum(len(held[2]) for held in self._held)
 
     def began_serving(self) -> None:
         """The member can serve as leader from now on: what was held is looked at."""
-        self._appended.clear()
+        self._appended.clear()  # what an earlier leadership logged may not have been committed
         held, self._held, self._held_bytes = self._held, [], 0
         for connection, type_, payload in held:
             self.frame(connection, type_, payload)
@@ -147,7 +160,6 @@ class Desk:
                 self._malformed(connection, type_, problem)
         self.runs.clear()
         self.run_bytes = 0
-        self._appended.clear()
         self._attached.clear()
         self._registering.clear()
 
@@ -155,35 +167,24 @@ class Desk:
 
     def take_read(self) -> int | None:
         """An id for all linearizable queries of this turn, for which Raft shall find an index."""
-        if not self._fresh_reads:
-            return None
-        self._read_ids += 1
-        self._reads[self._read_ids] = self._fresh_reads
-        self._fresh_reads = []
-        return self._read_ids
+        return self._reads.take_fresh()
 
     def read_index(self, id_: int, index: int) -> None:
         """The queries behind ``id_`` may be answered once ``index`` is applied."""
-        self._waiting += [
-            (index, connection, payload) for connection, payload in self._reads.pop(id_, ())
-        ]
+        self._reads.confirmed(id_, index)
 
     def read_failed(self, id_: int) -> None:
         """Leadership could not be confirmed for the queries behind ``id_``."""
-        for connection, payload in self._reads.pop(id_, ()):
+        for connection, payload in self._reads.failed(id_):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
 
     def answer_queries(self) -> None:
-        """Answer every waiting query whose index is applied."""
-        if not self._waiting:
+        """Answer the waiting queries whose index is applied, as far as a turn has room."""
+        if not self._reads.waits:
             return
         applied = self._applier.index
-        waiting: list[tuple[int, int, bytes]] = []
-        for query in self._waiting:
-            if query[0] > applied:
-                waiting.append(query)
-                continue
-            _, connection, payload = query
+        room = ANSWER_BYTES_MAX
+        for connection, payload in self._reads.take_ready(applied):
             first, _, count, _ = QUERY_HEAD.unpack_from(payload)
             try:
                 results = self._applier.query(payload, QUERY_HEAD.size, count)
@@ -192,8 +193,13 @@ class Desk:
                 self._close.append(connection)
                 continue
             head = ANSWERS_HEAD.pack(first, applied, count)
-            self._send(connection, Frame.ANSWERS, head, encode_results(results))
-        self._waiting = waiting
+            answers = encode_results(results)
+            self._send(connection, Frame.ANSWERS, head, answers)
+            room -= len(answers)
+            if room <= 0:
+                break
+        for connection, payload in self._reads.overdue(self._host.now):
+            self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -293,9 +299,7 @@ class Desk:
         self._appended[id_] = first + count - 1
         self._admit(slice_run(payload, 0, skip) if skip else payload)
 
-    def _answer_from_cache(
-        self, connection: int, session: Session, first: int, count: int
-    ) -> None:
+    def _answer_from_cache(self, connection: int, session: Session, first: int, count: int) -> None:
         begin = max(first, session.acknowledged + 1)
         number = min(first + count - 1, session.last_sequence) - begin + 1
         if number <= 0:
@@ -317,13 +321,22 @@ class Desk:
             or not (isinstance(name, str) and len(name) <= 256)
         ):
             raise FormatError("a registration needs a uuid, a timeout in ms, a name and a secret")
+        if self._applier.sessions.is_full(uuid, len(self._registering)):
+            self._refuse_session(connection)
+            return
         proof = proof_of(secret)  # the secret itself goes no further: not into any log or snapshot
         self._registering[uuid, proof] = connection
         arguments = self._serializer.pack([uuid, timeout_ms, name, proof])
         self._admit(encode_run(Kind.REGISTER, 0, 0, 0, [(0, 0, arguments)]))
 
+    def _refuse_session(self, connection: int) -> None:
+        text = f"the cluster has {len(self._applier.sessions)} sessions, its limit"
+        self._reject(connection, Reason.OVERLOADED, Frame.REGISTER, 0, 0, FULL_RETRY_MS, text)
+
     def _registered(self, connection: int, uuid: bytes, session: int) -> None:
-        if session:
+        if session == FULL:
+            self._refuse_session(connection)
+        elif session:
             self._attach_to(connection, session)
             self._send(connection, Frame.REGISTERED, REGISTERED_HEAD.pack(session, uuid))
         else:
@@ -350,22 +363,32 @@ class Desk:
         if len(payload) < QUERY_HEAD.size:
             raise FormatError("a query frame ends inside its head")
         _, min_index, _, level = QUERY_HEAD.unpack_from(payload)
-        if len(self._waiting) + len(self._fresh_reads) >= WAITING_MAX:
-            self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
-        elif level == Consistency.SERIALIZABLE:
-            self._waiting.append((0, connection, payload))
+        index: int | None = None  # Raft has to find one
+        if level == Consistency.SERIALIZABLE:
+            index = 0
         elif level == Consistency.SEQUENTIAL:
-            self._waiting.append((min_index, connection, payload))
+            index = min_index
         elif not self._host.leading:
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
-        else:
-            self._fresh_reads.append((connection, payload))
+            return
+        if not self._reads.add(connection, payload, self._host.now, index):
+            self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 
     def _admin(self, connection: int, payload: bytes) -> None:
         fields: Any = self._serializer.unpack(payload)
         if not (isinstance(fields, list) and len(fields) == 3 and isinstance(fields[2], list)):
             raise FormatError("an admin request has an id, a name and a list of arguments")
         request, name, arguments = fields
+        now = self._host.now
+        if name == "snapshot" and now < self._snapshot_at + SNAPSHOT_INTERVAL_S:
+            # It costs a walk over the whole state: whoever may connect could stop a member so.
+            refusal = ["a snapshot was asked for less than a second ago", _SNAPSHOT_RETRY_MS]
+            self._send(
+                connection, Frame.ADMIN_REPLY, self._serializer.pack([request, refusal, None])
+            )
+            return
+        if name == "snapshot":
+            self._snapshot_at = now
         try:
             reply = [request, None, self._host.admin(str(name), arguments)]
         except (LookupError, ValueError) as problem:

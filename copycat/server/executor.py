@@ -1,8 +1,20 @@
 """The executor: instances of state machines, and one command or query run on one of them.
 
 Whatever a machine does becomes a result of bytes: a status and a value, the same on every member.
-An exception is a result too (H47), except those that say something about *this* member only
-(memory, recursion depth): they stop it before it can acknowledge anything (H50).
+An exception is a result too (H47). Two kinds are not like the others:
+
+* **RecursionError.** A body has the same room on every member (`depth`), so it fails on all or on
+  none; but what it did on its way down is not certain to be the same. So nothing of that is kept:
+  the resource is *fenced*. Its state is thrown away, its events and timers with it, and every
+  operation fails from then on, until its path is deleted. The fence is state, and travels in
+  snapshots. (Stopping instead would let one command stop every member, and again at each replay.)
+* **MemoryError** says something about this member only: the others may have applied the command. It
+  stops, before it can acknowledge anything (H50), and says where. Started again with more memory it
+  applies that index anew. Should no member have enough, then none has applied the index, and all of
+  them can be started with a machine that refuses such arguments: nothing is stuck for ever.
+
+In a query neither does harm: it is an error for who asked. In built-in machines, which do not
+recurse, both mean a member at its end: it stops.
 """
 
 from __future__ import annotations
@@ -17,6 +29,7 @@ from ..errors import (
     ConflictError,
     CopycatError,
     InvariantViolated,
+    OverloadedError,
     Rejected,
     SerializationError,
 )
@@ -30,8 +43,14 @@ from ..machine import (
     operations_of,
 )
 from ..serializer import Serializer
+from ..system import FENCED
+from .depth import Level
 
 MESSAGE_MAX = 1000
+RETRY_MS = 1000
+"""After which a caller may try again what a machine refused as too much."""
+NO_STATE = b""
+"""Stands in snapshots for the state of a fenced resource."""
 
 _NO_ARGUMENTS = b"\x90"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
@@ -43,7 +62,13 @@ class MachineMissing(CopycatError):
     code = "CC-MACHINE-MISSING"
 
 
-MEMBER_ONLY = (MemoryError, RecursionError, InvariantViolated, MachineMissing)
+class MemberExhausted(CopycatError):
+    """A machine took more memory or stack than this member has: it cannot apply any further."""
+
+    code = "CC-MEMBER-EXHAUSTED"
+
+
+MEMBER_ONLY = (MemoryError, InvariantViolated, MachineMissing, MemberExhausted)
 """Exceptions that say something about this member, not about the command: they stop it."""
 
 
@@ -52,13 +77,14 @@ class Runtime(Protocol):
 
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None: ...
+    def retract(self, resource: int) -> None: ...
 
 
 class Instance:
     """One resource: a machine at a path, with its operations by name."""
 
     __slots__ = (
-        "commands", "commit", "id", "machine", "pack", "path", "queries", "serializer",
+        "commands", "commit", "fenced", "id", "machine", "pack", "path", "queries", "serializer",
         "type_name", "unpack",
     )  # fmt: skip
 
@@ -72,6 +98,7 @@ class Instance:
         runtime: Runtime,
     ) -> None:
         self.id = id_
+        self.fenced = ""  # why, if it is
         self.path = path
         self.type_name = type_name
         self.machine = machine
@@ -118,6 +145,7 @@ class Executor:
         self._instances: dict[int, Instance] = {}
         self.table: dict[tuple[int, int], Entry] = {}  # for `run_commands`
         self.name_of: Callable[[int], str | None] = lambda operation: None  # set by System
+        self.level: Level | None = None  # set by the applier if user machines may run
 
     def instances(self) -> Iterable[Instance]:
         """Every instance, in creation order."""
@@ -136,22 +164,25 @@ class Executor:
                 "it cannot apply what the others have agreed on",
                 hint=f"start this member with machines=[{type_name}], then it catches up",
             )
-        built_in = type_name.startswith("copycat.")
-        serializer = self._opaque if built_in else self._serializer
-        instance = Instance(id_, path, type_name, cls(), serializer, self._runtime)
+        serializer = self._opaque if is_built_in(type_name) else self._serializer
+        try:
+            machine = cls()
+        except RecursionError:
+            raise Rejected(f"{type_name}() exceeded the depth of the stack") from None
+        except MemoryError as problem:
+            raise _exhausted(f"{type_name}()", path) from problem
+        instance = Instance(id_, path, type_name, machine, serializer, self._runtime)
         self._instances[id_] = instance
         return instance
 
     def check_state(self, id_: int) -> None:
         """Raise `SerializationError` if the machine's state could not be put into a snapshot."""
-        instance = self._instances[id_]
-        instance.serializer.pack_state(instance.machine.snapshot())
+        _state_of(self._instances[id_])
 
     def delete(self, id_: int) -> None:
         """Forget an instance; its id is never given out again."""
         self._instances.pop(id_, None)
-        for key in [key for key in self.table if key[0] == id_]:
-            del self.table[key]
+        self._forget_entries(id_)
 
     def command(
         self,
@@ -169,15 +200,15 @@ class Executor:
         function, instance = found
 
         def failed(problem: Exception) -> bytes:
-            if isinstance(problem, MEMBER_ONLY):
-                raise problem
-            return result_of(problem, instance.serializer)
+            return self._failed(problem, instance, operation)
 
         entry = (function, instance.commit, instance.unpack, instance.pack, failed)
         self.table[resource, operation] = entry
         commit = instance.commit
         commit.index, commit.time_us, commit.session = index, time_us, session
-        return self._call(function, instance, arguments)
+        if self.level is None:
+            return self._call(function, instance, arguments, operation)
+        return self.level.first(lambda: self._call(function, instance, arguments, operation))
 
     def query(
         self, resource: int, operation: int, arguments: bytes, index: int = 0, time_us: int = 0
@@ -186,16 +217,23 @@ class Executor:
         found = self._resolve(resource, operation, queries=True)
         if isinstance(found, bytes):
             return found
-        commit = found[1].commit
+        function, instance = found
+        commit = instance.commit
         commit.index, commit.time_us, commit.session = index, time_us, 0
-        return self._call(*found, arguments)
+        try:
+            value = function(*instance.unpack(arguments))
+            return OK_NONE if value is None else OK + instance.pack(value)
+        except InvariantViolated:
+            raise
+        except Exception as problem:
+            return result_of(problem, instance.serializer)
 
     def timer(
         self, resource: int, operation: str, arguments: bytes, index: int, time_us: int
     ) -> None:
         """Run a scheduled command; nobody waits for its result."""
         instance = self._instances.get(resource)
-        if instance is None:
+        if instance is None or instance.fenced:
             return
         function = instance.commands.get(operation)
         if function is None and is_dynamic(type(instance.machine)):
@@ -203,21 +241,30 @@ class Executor:
         if function is not None:
             commit = instance.commit
             commit.index, commit.time_us, commit.session = index, time_us, 0
-            self._call(function, instance, arguments)
+            self._call(function, instance, arguments, operation)
 
     def hook(self, instance: Instance, name: str, index: int, time_us: int, session: int) -> None:
         """Call ``on_register``, ``on_expire``, ``on_close`` or ``on_delete``, if it has its own."""
-        if getattr(type(instance.machine), name) is getattr(StateMachine, name):
+        if getattr(type(instance.machine), name) is getattr(StateMachine, name) or instance.fenced:
             return
         commit = instance.commit
         commit.index, commit.time_us, commit.session = index, time_us, session
         function = getattr(instance.machine, name)
-        self._call(lambda: function(session), instance, _NO_ARGUMENTS)
+        self._call(lambda: function(session), instance, _NO_ARGUMENTS, name)
+
+    def fence(self, instance: Instance, reason: str) -> None:
+        """Let every operation fail from here on, and keep nothing of what might differ.
+
+        Deleting the path takes the fence away with the resource.
+        """
+        instance.fenced = reason
+        self._forget_entries(instance.id)
+        self._runtime.retract(instance.id)
 
     def image(self) -> list[object]:
         """All instances for a snapshot."""
         return [
-            [i.id, i.path, i.type_name, i.serializer.pack_state(i.machine.snapshot())]
+            [i.id, i.path, i.type_name, NO_STATE if i.fenced else _state_of(i), i.fenced]
             for i in self._instances.values()
         ]
 
@@ -225,9 +272,11 @@ class Executor:
         """Become what made ``image``."""
         self._instances.clear()
         self.table.clear()
-        for id_, path, type_name, state in image:
+        for id_, path, type_name, state, fenced in image:
             instance = self.create(id_, path, type_name)
-            instance.machine.restore(instance.serializer.unpack_state(state))
+            instance.fenced = fenced
+            if not fenced:
+                instance.machine.restore(instance.serializer.unpack_state(state))
 
     def _resolve(
         self, resource: int, operation: int, *, queries: bool
@@ -235,6 +284,8 @@ class Executor:
         instance = self._instances.get(resource)
         if instance is None:
             return failure(Status.UNKNOWN_RESOURCE, f"resource {resource} was deleted")
+        if instance.fenced:
+            return failure(Status.FAILED, FENCED, instance.fenced)
         name = self.name_of(operation)
         operations = instance.queries if queries else instance.commands
         function = operations.get(name) if name is not None else None
@@ -248,15 +299,40 @@ class Executor:
         return function, instance
 
     def _call(
-        self, function: Callable[..., object], instance: Instance, arguments: bytes
+        self,
+        function: Callable[..., object],
+        instance: Instance,
+        arguments: bytes,
+        operation: int | str,
     ) -> bytes:
         try:
             value = function(*instance.unpack(arguments))
             return OK_NONE if value is None else OK + instance.pack(value)
-        except MEMBER_ONLY:
-            raise
         except Exception as problem:
+            return self._failed(problem, instance, operation)
+
+    def _failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+        """The result of a command or hook that raised ``problem``; see the module's docstring."""
+        if not isinstance(problem, (RecursionError, *MEMBER_ONLY)):
             return result_of(problem, instance.serializer)
+        name = operation if isinstance(operation, str) else self.name_of(operation)
+        what = f"{instance.type_name}.{name} (index {instance.commit.index})"
+        if isinstance(problem, MemoryError) or (
+            isinstance(problem, RecursionError) and is_built_in(instance.type_name)
+        ):
+            raise _exhausted(what, instance.path) from problem
+        if isinstance(problem, RecursionError):
+            self.fence(
+                instance,
+                f"{instance.path} is fenced: {what} exceeded the depth of the stack and left it "
+                "half-done; delete the path to use it again",
+            )
+            return failure(Status.FAILED, type(problem).__name__, instance.fenced)
+        raise problem
+
+    def _forget_entries(self, id_: int) -> None:
+        for key in [key for key in self.table if key[0] == id_]:
+            del self.table[key]
 
 
 def failure(status: Status, *value: object) -> bytes:
@@ -271,9 +347,38 @@ def result_of(problem: Exception, serializer: Serializer) -> bytes:
     message = _ADDRESS.sub("0x…", text)[:MESSAGE_MAX]
     if isinstance(problem, Rejected):
         return failure(Status.REJECTED, message)
+    if isinstance(problem, OverloadedError):
+        return failure(Status.OVERLOADED, message, RETRY_MS)
     if isinstance(problem, ConflictError):
         try:
             return bytes((Status.CONFLICT,)) + serializer.pack([message, problem.current])
         except SerializationError:
             return failure(Status.CONFLICT, message, None)
     return failure(Status.FAILED, type(problem).__name__, message)
+
+
+def is_built_in(type_name: str) -> bool:
+    """Whether the machine is one of ours, which users cannot replace."""
+    return type_name.startswith("copycat.")
+
+
+def _state_of(instance: Instance) -> bytes:
+    """The state for a snapshot; raises `SerializationError` whatever the machine's own raises."""
+    try:
+        return instance.serializer.pack_state(instance.machine.snapshot())
+    except (SerializationError, InvariantViolated):
+        raise
+    except Exception as problem:
+        raise SerializationError(
+            f"snapshot() of {instance.type_name} at {instance.path} raised {type(problem).__name__}"
+        ) from problem
+
+
+def _exhausted(what: str, path: str) -> MemberExhausted:
+    return MemberExhausted(
+        f"{what} at {path} took more memory or stack than this member has: it stops before it "
+        "answers, and the others go on",
+        hint="give it more and start it again: it applies that index anew. If every member stops "
+        "there, none has applied it: let the machine refuse such arguments, and start all members "
+        "with it",
+    )

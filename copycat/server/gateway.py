@@ -33,6 +33,8 @@ STRANGERS_MAX = 64
 STRANGERS_HARD_MAX = 1024
 STRANGER_CHANCE = 0.25
 """Seconds that a connection without a handshake is safe from being displaced."""
+UNREAD_BYTES_MAX = 256 << 20
+"""Bytes that may wait for clients that do not read their answers, all of them together."""
 TURN_BYTES = 1 << 20
 """Input bytes of one client in one turn, beyond which it is not read until the turn is over."""
 
@@ -134,6 +136,9 @@ class Gateway:
         self._strangers: OrderedDict[Incoming, None] = OrderedDict()
         self._askers: OrderedDict[Incoming, None] = OrderedDict()
         self._clients: dict[int, Incoming] = {}
+        self._slow: dict[
+            int, Incoming
+        ] = {}  # clients that read too little, or did
         self._members: dict[str, Incoming] = {}
         self._next_number = 1
         self._turn = 0
@@ -188,6 +193,9 @@ class Gateway:
         incoming = self._clients.get(connection)
         if incoming is not None:
             incoming.protocol.write(data)
+            if incoming.protocol.overflowing:
+                self._slow[connection] = incoming
+                self._relieve()
 
     def close_client(self, connection: int) -> None:
         """Close a client's connection after what was written."""
@@ -296,6 +304,17 @@ class Gateway:
             self.push(ClientGone(incoming.number))
         elif self._members.get(incoming.peer) is incoming:
             del self._members[incoming.peer]
+
+    def _relieve(self) -> None:
+        """Answers wait for slow readers: give up those for whom most is waiting (H76, H85)."""
+        slow = {n: each.protocol for n, each in self._slow.items() if each.protocol.overflowing}
+        self._slow = {n: self._slow[n] for n in slow if n in self._clients}
+        backlog = {n: slow[n].backlog for n in self._slow}
+        while sum(backlog.values()) > UNREAD_BYTES_MAX:
+            worst = max(backlog, key=backlog.__getitem__)
+            del backlog[worst], self._slow[worst]
+            self.complain(worst, f"it does not read, and {UNREAD_BYTES_MAX} bytes wait in all")
+            slow[worst].abort()
 
     # -- helpers -------------------------------------------------------------------------------
 

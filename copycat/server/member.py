@@ -539,7 +539,7 @@ class Member:
         }
 
     def _wake_at(self) -> float:
-        if self._inputs:
+        if self._inputs or self._desk.unfinished:
             return self._now
         if self._applier.index < self._raft.commit_index:
             put_off = self._apply_at != math.inf

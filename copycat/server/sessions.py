@@ -18,6 +18,12 @@ EVENT_BYTES_MAX = 8 << 20
 """Unacknowledged events of one session beyond this many bytes end the session (H44)."""
 
 
+SESSIONS_MAX = 100_000
+"""Sessions of a cluster; the same on every member, since it decides what is registered."""
+FULL = -1
+"""Stands for the id of a session that could not be registered because there are too many."""
+
+
 def proof_of(secret: bytes) -> bytes:
     """What is kept of a session's secret. The secret has 128 bits of chance, so one hash does."""
     return hashlib.blake2b(secret, digest_size=16).digest()
@@ -165,6 +171,10 @@ class SessionTable:
         """The session, or None if it ended or never was."""
         return self._sessions.get(id_)
 
+    def is_full(self, uuid: bytes, coming: int = 0) -> bool:
+        """Whether there is no room for a session of ``uuid`` besides ``coming`` others."""
+        return len(self._sessions) + coming >= SESSIONS_MAX and uuid not in self._by_uuid
+
     def register(
         self, index: int, uuid: bytes, proof: bytes, name: str, timeout_us: int, now_us: int
     ) -> Session | None:
@@ -172,7 +182,8 @@ class SessionTable:
 
         A client whose registration was answered by a leader that died asks again with the same
         uuid, and must not leave a second session behind. None if the living one has another
-        ``proof``: whoever saw a uuid somewhere shall get nothing for it (H97).
+        ``proof``: whoever saw a uuid somewhere shall get nothing for it (H97); and None if there
+        is no living one and too many others (`is_full`).
         """
         known = self._by_uuid.get(uuid)
         if known is not None:
@@ -182,6 +193,8 @@ class SessionTable:
             if not session.doomed:
                 session.seen_us = now_us
             return session
+        if len(self._sessions) >= SESSIONS_MAX:
+            return None
         session = Session(index, uuid, proof, name, timeout_us, now_us)
         self._sessions[index] = session
         self._by_uuid[uuid] = index

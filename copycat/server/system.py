@@ -27,7 +27,21 @@ from .executor import MEMBER_ONLY, Executor, failure, result_of
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
+DIGEST_INTERVAL_US = 1_000_000
+"""Log time between two digests: each costs every member a walk over its whole state."""
+LISTENERS_MAX = 4096
+"""Events that one session may listen to."""
+NAMES_MAX = 65_536
+"""Names of operations in a cluster; they are never forgotten."""
+NAME_CHARACTERS_MAX = 256
+PATHS_MAX = 1_000_000
+"""Paths of a cluster. (How long and deep one may be: `copycat.paths`.)"""
+FULL_RETRY_MS = 1000
 NO_VALUE = b"\xc0"
+
+
+class Full(Exception):
+    """A limit of the replicated state is reached: the same answer on every member."""
 
 
 class State(Protocol):
@@ -49,8 +63,10 @@ class System:
         self._tree = Tree()
         self._schema = Schema()
         self._listeners: dict[tuple[int, str], dict[int, None]] = {}
+        self._listening: dict[int, int] = {}  # session -> to how many events it listens
         self._allowed: list[str] = []
         self._allowed_by = ""
+        self._digest_due_us = 0  # log time from which on the next digest may be asked for
         self._digests: dict[int, bytes] = {}  # this member's own; not part of the state
         self._serializer = Serializer(opaque=True)
         executor.name_of = self._schema.name
@@ -101,26 +117,29 @@ class System:
             [[list(key), list(sessions)] for key, sessions in self._listeners.items()],
             self._allowed,
             self._allowed_by,
+            self._digest_due_us,
         ]
 
     def restore(self, image: list) -> None:  # type: ignore[type-arg]
         """Become what made ``image``."""
-        paths, names, listeners, self._allowed, self._allowed_by = image
+        paths, names, listeners, self._allowed, self._allowed_by, self._digest_due_us = image
         self._tree = Tree([(path, resource) for path, resource in paths])
         self._schema = Schema(names)
         self._executor.name_of = self._schema.name
         self._listeners = {
-            (resource, event): dict.fromkeys(sessions)
-            for (resource, event), sessions in listeners
+            (resource, event): dict.fromkeys(sessions) for (resource, event), sessions in listeners
         }
+        self._listening = {}
+        for sessions in self._listeners.values():
+            for session in sessions:
+                self._listening[session] = self._listening.get(session, 0) + 1
         self._digests.clear()
 
     # -- commands ------------------------------------------------------------------------------
 
     def _open(self, path: str, type_name: str, version: int, operations: list[str]) -> object:
         path = normal_path(path)
-        if not all(isinstance(name, str) for name in operations):
-            raise TypeError("operations are names")
+        self._check_names(operations)
         resource = self._tree.resource(path)
         if resource:
             instance = self._executor.instance(resource)
@@ -136,7 +155,7 @@ class System:
                     f"the machine {type_name!r} is not registered on the leader "
                     f"{self._allowed_by}; start the members with machines=[{type_name}]"
                 )
-            self._tree.create(path)
+            self._create_path(path)
             resource = self._state.index
             self._executor.create(resource, path, type_name)
             try:
@@ -150,8 +169,22 @@ class System:
             self._tree.place(path, resource)
         return [resource, [self._schema.intern(name) for name in operations]]
 
+    def _check_names(self, names: list[str]) -> None:
+        """Before anything is changed: names are interned for ever."""
+        if not all(isinstance(name, str) and len(name) <= NAME_CHARACTERS_MAX for name in names):
+            raise TypeError(f"operations are names of at most {NAME_CHARACTERS_MAX} characters")
+        if len(self._schema.names) + len(names) > NAMES_MAX:
+            new = sum(name not in self._schema for name in dict.fromkeys(names))
+            if new and len(self._schema.names) + new > NAMES_MAX:
+                raise Full(f"the cluster knows {NAMES_MAX} names of operations, its limit")
+
     def _create(self, path: str) -> bool:
-        return self._tree.create(normal_path(path))
+        return self._create_path(normal_path(path))
+
+    def _create_path(self, path: str) -> bool:
+        if len(self._tree) >= PATHS_MAX and path not in self._tree:
+            raise Full(f"the cluster has {len(self._tree)} paths, its limit")
+        return self._tree.create(path)
 
     def _delete(self, path: str) -> bool:
         gone = self._tree.delete(normal_path(path))
@@ -159,7 +192,8 @@ class System:
             self._tell_of_deletion(resource)
             self._executor.delete(resource)
             for key in [key for key in self._listeners if key[0] == resource]:
-                del self._listeners[key]
+                for session in tuple(self._listeners[key]):
+                    self._drop_listener(key, session)
         return gone is not None
 
     def _tell_of_deletion(self, resource: int) -> None:
@@ -174,12 +208,24 @@ class System:
     def _listen(self, resource: int, event: str) -> None:
         if self._executor.instance(resource) is None:
             raise UnknownResourceError(f"resource {resource} was deleted")
-        self._listeners.setdefault((resource, event), {})[self._session] = None
+        if not isinstance(event, str) or len(event) > NAME_CHARACTERS_MAX:
+            raise TypeError(f"an event has a name of at most {NAME_CHARACTERS_MAX} characters")
+        session = self._session
+        sessions = self._listeners.get((resource, event), {})
+        if session not in sessions:
+            count = self._listening.get(session, 0)
+            if count >= LISTENERS_MAX:
+                raise Full(f"session {session} listens to {count} events, its limit")
+            self._listening[session] = count + 1
+            self._listeners.setdefault((resource, event), sessions)[session] = None
 
     def _unlisten(self, resource: int, event: str) -> None:
         self._drop_listener((resource, event), self._session)
 
     def _digest(self) -> object:
+        if self._state.time_us < self._digest_due_us:
+            raise Full("a digest was made less than a second ago")
+        self._digest_due_us = self._state.time_us + DIGEST_INTERVAL_US
         digest = hashlib.blake2b(self._state.image(), digest_size=16).digest()
         self._digests[self._state.index] = digest
         while len(self._digests) > DIGESTS_KEPT:
@@ -195,8 +241,11 @@ class System:
 
     def _drop_listener(self, key: tuple[int, str], session: int) -> None:
         sessions = self._listeners.get(key)
-        if sessions is not None:
-            sessions.pop(session, None)
+        if sessions is not None and session in sessions:
+            del sessions[session]
+            self._listening[session] -= 1
+            if not self._listening[session]:
+                del self._listening[session]
             if not sessions:
                 del self._listeners[key]
 
@@ -213,7 +262,9 @@ class System:
             return failure(Status.UNKNOWN_RESOURCE, str(problem.args[0]))
         except ConfigurationError as problem:
             return failure(Status.REJECTED, str(problem.args[0]))
-        except MEMBER_ONLY:
+        except Full as problem:
+            return failure(Status.OVERLOADED, str(problem.args[0]), FULL_RETRY_MS)
+        except (RecursionError, *MEMBER_ONLY):  # our own code does not recurse
             raise
         except Exception as problem:
             return result_of(problem, self._serializer)

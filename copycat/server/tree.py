@@ -19,6 +19,9 @@ class Schema:
         self.names: list[str] = list(names or ())
         self._ids = {name: FIRST_USER_OPERATION + i for i, name in enumerate(self.names)}
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._ids
+
     def intern(self, name: str) -> int:
         """The id of ``name``, a new one if it has none."""
         id_ = self._ids.get(name)
@@ -45,6 +48,9 @@ class Tree:
 
     def __contains__(self, path: str) -> bool:
         return path in self._resource
+
+    def __len__(self) -> int:
+        return len(self._resource)
 
     def create(self, path: str) -> bool:
         """Create ``path`` and its ancestors; True if it was not there."""

@@ -16,7 +16,9 @@ from .endpoint import FrameFaults
 from .network import CLOGGED
 
 if TYPE_CHECKING:
-    from .life import Host, Life
+    from .hosting import Host, Hosting
+    from .plan import Plan
+    from .workload import Records
 
 BEGIN_S = 2.0
 REVIVE_S = 3.0
@@ -26,12 +28,27 @@ DOWN_ODDS = 0.7
 
 
 class Fate:
-    """Acts on one life. ``counts`` says how often each fault happened."""
+    """Acts on one cluster and its clients.
 
-    def __init__(self, life: Life) -> None:
+    Args:
+        hosting: the cluster.
+        plan: which faults happen, and how often.
+        records: hears of clients that stand still or die.
+        new_client: starts another client.
+
+    Attributes:
+        counts: how often each fault happened.
+    """
+
+    def __init__(
+        self, hosting: Hosting, plan: Plan, records: Records, new_client: Callable[[], None]
+    ) -> None:
         self.counts: Counter[str] = Counter()
-        self._life = life
-        self._random = life.random
+        self._hosting = hosting
+        self._plan = plan
+        self._records = records
+        self._new_client = new_client
+        self._random = hosting.random
         self._over = False
         self._faulty_disks: set[str] = set()
         self._acts: dict[str, Callable[[], bool]] = {
@@ -62,64 +79,67 @@ class Fate:
 
     def excuses(self, host: Host, error: BaseException | None) -> bool:
         """Whether a member may stop because of what was done to its disk."""
-        return isinstance(error, StorageError) and host.name in self._faulty_disks
+        excused = isinstance(error, StorageError) and host.name in self._faulty_disks
+        if excused:
+            self.count("stopped by a disk error")
+        return excused
 
     # -- from beginning to end -----------------------------------------------------------------
 
     def begin(self) -> None:
         """Faults happen from now on."""
         self._appoint(BEGIN_S)
-        self._life.timeline.after(1.0, self._revive)
+        self._hosting.timeline.after(1.0, self._revive)
 
     def end(self) -> None:
         """No more of it: heal everything, and bring everybody back."""
         self._over = True
-        life = self._life
-        life.network.heal()
-        life.network.frame_faults.clear()
-        for one in life.hosts:
-            for other in life.hosts:
-                life.network.clog(one, other, 1.0)
-        for host in life.hosts.values():
+        hosting = self._hosting
+        hosting.network.heal()
+        hosting.network.frame_faults.clear()
+        for one in hosting.hosts:
+            for other in hosting.hosts:
+                hosting.network.clog(one, other, 1.0)
+        for host in hosting.hosts.values():
             self._repair(host)
             host.disk.crash_after = None
             if not host.is_up:
-                life.start(host)
+                hosting.start(host)
 
     def _appoint(self, delay: float) -> None:
-        self._life.timeline.after(delay, self._act)
+        self._hosting.timeline.after(delay, self._act)
 
     def _act(self) -> None:
-        plan = self._life.plan
+        plan = self._plan
         if self._over or not plan.faults or sum(self.counts.values()) >= plan.fault_limit:
             return
-        kind = self._random.choice(self._life.plan.faults)
+        kind = self._random.choice(self._plan.faults)
         if self._acts[kind]():
             self.count(kind)
-        self._appoint(self._random.expovariate(1 / self._life.plan.fault_every))
+        self._appoint(self._random.expovariate(1 / self._plan.fault_every))
 
     def _revive(self) -> None:
         """Whoever is down comes back after a while."""
         if self._over:
             return
-        for host in self._life.hosts.values():
+        for host in self._hosting.hosts.values():
             if not host.is_up and self._random.random() < 1 / REVIVE_S:
                 self._repair(host)
-                self._life.start(host)
-        self._life.timeline.after(1.0, self._revive)
+                self._hosting.start(host)
+        self._hosting.timeline.after(1.0, self._revive)
 
     def _later(self, mean_s: float, action: Callable[[], object]) -> None:
-        self._life.timeline.after(self._random.expovariate(1 / mean_s), action)
+        self._hosting.timeline.after(self._random.expovariate(1 / mean_s), action)
 
     # -- members -------------------------------------------------------------------------------
 
     def _victim(self) -> Host | None:
         """Some member that is up, often the leader; often nobody while another one is down."""
-        life = self._life
-        up = [host for host in life.hosts.values() if host.is_up]
-        if not up or (len(up) < len(life.hosts) and self._random.random() < DOWN_ODDS):
+        hosting = self._hosting
+        up = [host for host in hosting.hosts.values() if host.is_up]
+        if not up or (len(up) < len(hosting.hosts) and self._random.random() < DOWN_ODDS):
             return None
-        leader = life.leader()
+        leader = hosting.leader()
         if leader is not None and self._random.random() < 0.5:
             return leader
         return self._random.choice(up)
@@ -128,25 +148,25 @@ class Fate:
         host = self._victim()
         if host is not None:
             how = "loses power" if power else "is killed"
-            self._life.timeline.trace(f"fate: {host.name} {how}")
-            self._life.kill(host, power=power)
+            self._hosting.timeline.trace(f"fate: {host.name} {how}")
+            self._hosting.kill(host, power=power)
         return host is not None
 
     def _crash_point(self) -> bool:
         host = self._victim()
         if host is not None:
             host.disk.crash_after = self._random.randint(0, 25)
-            self._life.timeline.trace(f"fate: {host.name} will die at its disk")
+            self._hosting.timeline.trace(f"fate: {host.name} will die at its disk")
         return host is not None
 
     def _everybody_dies(self) -> bool:
         if self._random.random() < 0.8:
             return False
         power = self._random.random() < 0.7
-        self._life.timeline.trace("fate: everybody dies")
-        for host in self._life.hosts.values():
+        self._hosting.timeline.trace("fate: everybody dies")
+        for host in self._hosting.hosts.values():
             if host.is_up:
-                self._life.kill(host, power=power)
+                self._hosting.kill(host, power=power)
         return True
 
     def _pause(self) -> bool:
@@ -158,7 +178,7 @@ class Fate:
 
     def _ask(self, name: str) -> bool:
         """An administrator asks the leader for something, as its console would."""
-        host = self._life.leader()
+        host = self._hosting.leader()
         if host is None or host.running is None or host.running.member is None:
             return False
         member, process = host.running.member, host.process
@@ -211,83 +231,97 @@ class Fate:
     # -- the network ---------------------------------------------------------------------------
 
     def _everybody(self) -> list[str]:
-        return [*self._life.hosts, *self._life.clients]
+        return [*self._hosting.hosts, *self._hosting.clients]
 
     def _heal_later(self) -> None:
-        self._later(3.0, self._life.network.heal)
+        self._later(3.0, self._hosting.network.heal)
 
     def _partition(self) -> bool:
-        members = list(self._life.hosts)
+        members = list(self._hosting.hosts)
         one_side = {name for name in self._everybody() if self._random.random() < 0.5}
         for name in members:
             for other in self._everybody():
                 if (name in one_side) != (other in one_side):
-                    self._life.network.block(name, other)
-        self._life.timeline.trace(f"fate: partition {sorted(one_side)}")
+                    self._hosting.network.block(name, other)
+        self._hosting.timeline.trace(f"fate: partition {sorted(one_side)}")
         self._heal_later()
         return True
 
+    def _link(self) -> tuple[str, str] | None:
+        """A member and somebody else."""
+        one = self._random.choice(list(self._hosting.hosts))
+        others = [name for name in self._everybody() if name != one]
+        return (one, self._random.choice(others)) if others else None
+
     def _one_way(self) -> bool:
-        one = self._random.choice(list(self._life.hosts))
-        other = self._random.choice([name for name in self._everybody() if name != one])
+        link = self._link()
+        if link is None:
+            return False
+        one, other = link
         if self._random.random() < 0.5:
             one, other = other, one
-        self._life.network.block(one, other, both=False)
-        self._life.timeline.trace(f"fate: nothing goes from {one} to {other}")
+        self._hosting.network.block(one, other, both=False)
+        self._hosting.timeline.trace(f"fate: nothing goes from {one} to {other}")
         self._heal_later()
         return True
 
     def _isolation(self) -> bool:
-        leader = self._life.leader()
+        leader = self._hosting.leader()
         if leader is None:
             return False
-        for other in self._life.hosts:
+        for other in self._hosting.hosts:
             if other != leader.name:
-                self._life.network.block(leader.name, other)
-        self._life.timeline.trace(f"fate: the leader {leader.name} is cut off from its peers")
+                self._hosting.network.block(leader.name, other)
+        self._hosting.timeline.trace(f"fate: the leader {leader.name} is cut off from its peers")
         self._heal_later()
         return True
 
     def _clog(self) -> bool:
-        one = self._random.choice(list(self._life.hosts))
-        other = self._random.choice([name for name in self._everybody() if name != one])
-        self._life.network.clog(one, other, CLOGGED)
-        self._later(4.0, lambda: self._life.network.clog(one, other, 1.0))
+        link = self._link()
+        if link is None:
+            return False
+        one, other = link
+        self._hosting.network.clog(one, other, CLOGGED)
+        self._later(4.0, lambda: self._hosting.network.clog(one, other, 1.0))
         return True
 
     def _reset(self) -> bool:
-        one = self._random.choice(list(self._life.hosts))
-        other = self._random.choice([name for name in self._everybody() if name != one])
-        self._life.network.reset(one, other, one_end=self._random.random() < 0.5)
+        link = self._link()
+        if link is None:
+            return False
+        one, other = link
+        self._hosting.network.reset(one, other, one_end=self._random.random() < 0.5)
         return True
 
     def _frames(self) -> bool:
         faults = FrameFaults(drop=0.05, duplicate=0.05, reorder=0.05)
-        names = list(self._life.hosts)
+        names = list(self._hosting.hosts)
         for one in names:
             for other in names:
                 if one != other:
-                    self._life.network.frame_faults[one, other] = faults
-        self._later(4.0, self._life.network.frame_faults.clear)
+                    self._hosting.network.frame_faults[one, other] = faults
+        self._later(4.0, self._hosting.network.frame_faults.clear)
         return True
 
     # -- clients -------------------------------------------------------------------------------
 
     def _client_pause(self) -> bool:
-        clients = self._life.clients
+        clients = self._hosting.clients
         if not clients:
             return False
         name = self._random.choice(list(clients))
-        self._life.records.paused(name)
+        self._records.paused(name)
         clients[name].pause(self._random.choice((0.5, 3.0, 8.0)) * self._random.random())
         return True
 
     def _client_death(self) -> bool:
-        clients = self._life.clients
+        clients = self._hosting.clients
         if not clients:
             return False
-        self._life.client_died(self._random.choice(list(clients)))
-        self._later(2.0, self._life.new_client)
+        name = self._random.choice(list(clients))
+        self._records.paused(name)
+        self._hosting.client_died(name)
+        self._later(2.0, self._new_client)
         return True
 
 

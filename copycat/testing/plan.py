@@ -47,6 +47,8 @@ class Plan:
         fault_limit: after so many there are no more.
         think_s: what a client waits between two operations, on average.
         operation_limit: after so many a client's task stops.
+        stay_s: what a client stays connected before it ends its session, on average.
+        value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
         snapshot_bytes, segment_bytes: of the members' storage.
     """
@@ -60,6 +62,8 @@ class Plan:
     fault_limit: int = 1 << 30
     think_s: float = 0.5
     operation_limit: int = 1 << 30
+    stay_s: float = 30.0
+    value_bytes: int = 0
     skew: float = 0.0
     snapshot_bytes: int = 1 << 20
     segment_bytes: int = 64 << 10
@@ -79,6 +83,8 @@ class Plan:
             found.append(replace(self, clients=self.clients // 2))
         if self.members > 3:
             found.append(replace(self, members=3))
+        if self.value_bytes:
+            found.append(replace(self, value_bytes=0))
         if self.skew:
             found.append(replace(self, skew=0.0))
         return found
@@ -109,6 +115,8 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         faults=kinds or FAULTS,
         fault_every=random.choice((0.5, 1.0, 2.0, 5.0)),
         think_s=random.choice((0.3, 1.0, 2.0, 4.0)),
+        stay_s=random.choice((5.0, 30.0, 1e9)),
+        value_bytes=random.choice((0, 500, 4000)),
         skew=random.choice((0.0, 0.01, 0.03)),
         snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
         segment_bytes=random.choice((64 << 10, 256 << 10)),

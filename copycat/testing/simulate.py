@@ -6,6 +6,10 @@
     python -m copycat.testing.simulate --seed 17 --trace        the story of one life
     python -m copycat.testing.simulate --seeds 0..99 --json out.json
 
+    python -m copycat.testing.simulate --seeds 0..19999 --jobs 2 --ledger ledger.jsonl
+
+A ledger remembers which seeds were lived with which code; what it has already is left out.
+
 A life that breaks a law is run again with less of everything, as long as it still fails, and the
 smallest one is told. Exit status: 0 if all is well, 1 if a life failed.
 """
@@ -13,12 +17,13 @@ smallest one is told. Exit status: 0 if all is well, 1 if a life failed.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -28,6 +33,7 @@ from .plan import Plan, Report, draw
 
 SHRINK_ATTEMPTS = 60
 SECONDS = 60.0
+LEDGER_STRETCH = 50
 
 
 @dataclass(slots=True)
@@ -109,7 +115,7 @@ def _work(task: tuple[int, float, bool]) -> Result:
     return run_seed(seed, seconds, shrink=shrink)
 
 
-def results(seeds: range, seconds: float, jobs: int, *, shrink: bool) -> Iterator[Result]:
+def results(seeds: Sequence[int], seconds: float, jobs: int, *, shrink: bool) -> Iterator[Result]:
     """The results of many seeds, as they come."""
     tasks = ((seed, seconds, shrink) for seed in seeds)
     if jobs <= 1:
@@ -155,6 +161,48 @@ def _tell(summary: Summary, seconds: float) -> None:
     out(f"{len(summary.failed)} failed\n")
 
 
+class Ledger:
+    """A file with a line for every stretch of seeds, and a digest of the code that lived them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._code = code_digest()
+
+    def missing(self, seeds: range, seconds: float) -> list[int]:
+        """The seeds that were not lived with the present code."""
+        known: set[int] = set()
+        if self._path.exists():
+            for line in self._path.read_text().splitlines():
+                entry = json.loads(line)
+                if (entry["code"], entry["seconds"]) == (self._code, seconds):
+                    known.update(entry["seeds"])
+        return [seed for seed in seeds if seed not in known]
+
+    def add(self, results: list[Result], seconds: float) -> None:
+        """Remember some lives."""
+        summary = Summary()
+        for result in results:
+            summary.add(result)
+        entry = {
+            "code": self._code, "seconds": seconds, "seeds": sorted(r.seed for r in results),
+            "virtual_s": round(summary.virtual_s, 3), "operations": summary.operations,
+            "acknowledged": summary.acknowledged, "elections": summary.elections,
+            "failed": sorted(result.seed for result in summary.failed),
+        }  # fmt: skip
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def code_digest() -> str:
+    """Of the whole package as it is on disk."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parents[1]
+    for path in sorted(root.rglob("*.py*")):
+        if path.suffix in (".py", ".pyx", ".pxd"):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def _plain(summary: Summary) -> dict[str, object]:
     found = {each.name: getattr(summary, each.name) for each in fields(summary)}
     found["faults"] = dict(summary.faults)
@@ -170,21 +218,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of faults, virtual time")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the summary there")
+    parser.add_argument("--ledger", type=Path, help="leave out what it has; add what was lived")
     parser.add_argument("--trace", action="store_true", help="tell the story of --seed")
     parser.add_argument("--no-shrink", action="store_true", help="do not look for smaller lives")
     options = parser.parse_args(arguments)
     seeds = options.seeds if options.seed is None else range(options.seed, options.seed + 1)
+    ledger = None if options.ledger is None else Ledger(options.ledger)
+    wanted = list(seeds) if ledger is None else ledger.missing(seeds, options.seconds)
     if options.trace:
         life = Life(draw(seeds[0], seconds=options.seconds), _say)
         sys.stdout.write(f"{life.plan}\n{life.live()}\n")
         return 0
     summary, began = Summary(), time.perf_counter()
-    for result in results(seeds, options.seconds, options.jobs, shrink=not options.no_shrink):
+    unwritten: list[Result] = []
+    for result in results(wanted, options.seconds, options.jobs, shrink=not options.no_shrink):
         summary.add(result)
         if result.report is None:
             _say(f"FAILED seed {result.seed}: {result.failure}")
             sys.stdout.flush()
-        _progress(summary.lives, len(seeds), len(summary.failed), began)
+        unwritten.append(result)
+        is_last = summary.lives == len(wanted)
+        if ledger is not None and (is_last or len(unwritten) >= LEDGER_STRETCH):
+            ledger.add(unwritten, options.seconds)
+            unwritten = []
+        _progress(summary.lives, len(wanted), len(summary.failed), began)
     if sys.stderr.isatty():
         sys.stderr.write("\n")
     _tell(summary, time.perf_counter() - began)

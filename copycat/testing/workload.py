@@ -82,6 +82,7 @@ class Client:
         self._history = records.history
         self._random = random
         self._made = 0
+        self._leaving = False
 
     async def run(self, open_: Callable[[], Any]) -> None:
         """Connect, however long it takes, and work until the life ends."""
@@ -97,9 +98,12 @@ class Client:
             for task in (self._map, self._map, self._other, self._lock):
                 group.create_task(self._repeat(task, cc))
             listener = group.create_task(self._listen(cc))
-            while not self._records.stopping:  # noqa: ASYNC110 (whoever sets it has no loop)
+            until = self._records.now() + self._random.expovariate(1 / self._plan.stay_s)
+            while not self._records.stopping and self._records.now() < until:  # noqa: ASYNC110
                 await asyncio.sleep(REST_S)
+            self._leaving = True
             listener.cancel()
+        self._leaving = False
 
     async def _repeat(
         self, operation: Callable[[Copycat], Coroutine[Any, Any, object]], cc: Copycat
@@ -107,7 +111,7 @@ class Client:
         """Again and again, with pauses; errors are part of the history."""
         for _ in range(self._plan.operation_limit):
             await asyncio.sleep(self._random.expovariate(1 / self._plan.think_s))
-            if self._records.stopping:
+            if self._records.stopping or self._leaving:
                 return
             with contextlib.suppress(CopycatError):
                 await operation(cc)
@@ -122,7 +126,7 @@ class Client:
         m, random = cc.map("/map"), self._random
         key = f"k{random.randrange(KEYS)}"
         self._made += 1
-        value = f"{self.name}-{self._made}"
+        value = f"{self.name}-{self._made}".ljust(self._plan.value_bytes, ".")
         record, who = self._history.record, self._who(cc)
         kind = random.random()
         if kind < 0.35:

@@ -152,6 +152,10 @@ class FakeMember:
         self.overload -= 1
         return self.overload >= 0
 
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def admin(self, name: str, arguments: list[object]) -> object:
         if name != "status":
             raise LookupError(f"there is no admin request {name!r}")

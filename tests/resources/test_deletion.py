@@ -1,4 +1,4 @@
-"""Deleting a path ends what depended on it: holders, those in line, watchers, listeners (MISSION)."""
+"""Deleting a path ends what depended on it: holders, those in line, watchers, listeners."""
 
 from __future__ import annotations
 

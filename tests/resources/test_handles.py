@@ -26,7 +26,7 @@ from copycat.errors import (
 from copycat.machine import Commit, StateMachine, command, event, query
 from copycat.resources import ElectionEvent, MapEvent, Resource, stateful
 from copycat.serializer import serializable
-from copycat.types import EventType, Versioned
+from copycat.types import Consistency, EventType, Versioned
 
 from ..client.fake_server import client, cluster_and_client, fake_cluster, until
 from ..server.loops import run
@@ -301,7 +301,7 @@ def test_views_have_their_own_defaults() -> None:
     """``at`` gives a view and leaves the handle alone."""
 
     async def main() -> None:
-        async with cluster_and_client() as (cluster, cc):
+        async with cluster_and_client(machines=[Bank]) as (cluster, cc):
             number = cc.long("/n")
             await number.increment()
             quick = number.at(timeout=0.05)
@@ -312,7 +312,7 @@ def test_views_have_their_own_defaults() -> None:
             cluster.members["n1"].drop()
             assert await number.increment() == 3
             bank = cc.machine("/bank", Bank)
-            assert await bank.at(consistency="serializable").of("ann") == 0
+            assert await bank.at(consistency=Consistency.SERIALIZABLE).of("ann") == 0
             with pytest.raises(AttributeError, match="no operation 'off'"):
                 bank.off  # noqa: B018
 

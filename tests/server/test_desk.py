@@ -25,6 +25,7 @@ class Host:
     def __init__(self) -> None:
         self.leading = self.serving = True
         self.overloaded = False
+        self.now = 100.0
 
     def admin(self, name: str, arguments: list[object]) -> object:
         raise LookupError(name)

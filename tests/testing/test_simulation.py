@@ -93,6 +93,11 @@ def test_the_command_counts_and_fails_with_a_failing_life(
     assert simulate.main(arguments) == 0
     summary = json.loads(out.read_text())
     assert summary["lives"] == 2 and summary["operations"] > 0 and not summary["failed"]
+    ledger = tmp_path / "ledger.jsonl"
+    for _ in range(2):
+        assert simulate.main([*arguments, "--ledger", str(ledger)]) == 0
+    (line,) = ledger.read_text().splitlines()  # the second time there was nothing left to live
+    assert json.loads(line)["seeds"] == [0, 1]
     monkeypatch.setattr(simulate, "run", lambda plan: (None, "law: broken"))
     assert simulate.main([*arguments, "--no-shrink"]) == 1
     assert "FAILED seed 0: law: broken" in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""Queries that wait: for Raft to confirm the leadership, for their index to be applied, for room.
+
+Every connection has its share in frames and bytes, so that nobody can take the room of all others,
+and nothing waits longer than `WAIT_S`: what cannot be answered by then is given back to the client
+(H85, H101). Nothing here answers a query. It serves the `Desk`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+WAITING_MAX = 65_536
+"""Frames of queries that may wait at a member."""
+WAITING_BYTES_MAX = 256 << 20
+SHARE_MAX = 4096
+"""Frames of queries of one connection that may wait."""
+SHARE_BYTES_MAX = 8 << 20
+WAIT_S = 10.0
+"""Seconds; twice the default deadline of an operation: mostly nobody waits any more by then."""
+SWEEP_S = 1.0
+
+Query = tuple[int, int, int, bytes, float]
+"""Index to reach, number in order of arrival, connection, frame, time (s) since which it waits."""
+
+
+class Reads:
+    """The waiting query frames of one member."""
+
+    def __init__(self) -> None:
+        self._fresh: list[Query] = []  # linearizable, and not yet asked about
+        self._confirming: dict[int, list[Query]] = {}  # by Raft's read id
+        self._waiting: list[Query] = []  # a heap: the lowest index first
+        self._shares: dict[int, list[int]] = {}  # connection -> its frames, their bytes
+        self._frames = self._bytes = 0
+        self._arrived = self._read_ids = 0
+        self._sweep_at = 0.0
+
+    def __len__(self) -> int:
+        return self._frames
+
+    @property
+    def waits(self) -> bool:
+        """Whether a query waits for an index to be applied, or to be answered at all."""
+        return bool(self._waiting)
+
+    def ready(self, applied: int) -> bool:
+        """Whether a query can be answered on the state at index ``applied``."""
+        return bool(self._waiting) and self._waiting[0][0] <= applied
+
+    def add(self, connection: int, frame: bytes, now: float, index: int | None) -> bool:
+        """Let a frame wait for ``index``, or for Raft to give one (None); False: no room."""
+        size = len(frame)
+        share = self._shares.get(connection)
+        if share is None:
+            share = self._shares[connection] = [0, 0]
+        if (
+            share[0] >= SHARE_MAX
+            or share[1] + size > SHARE_BYTES_MAX
+            or self._frames >= WAITING_MAX
+            or self._bytes + size > WAITING_BYTES_MAX
+        ):
+            return False
+        share[0] += 1
+        share[1] += size
+        self._frames += 1
+        self._bytes += size
+        self._arrived += 1
+        if index is None:
+            self._fresh.append((0, self._arrived, connection, frame, now))
+        else:
+            heapq.heappush(self._waiting, (index, self._arrived, connection, frame, now))
+        return True
+
+    def take_fresh(self) -> int | None:
+        """An id for all linearizable queries of this turn, for which Raft shall find an index."""
+        if not self._fresh:
+            return None
+        self._read_ids += 1
+        self._confirming[self._read_ids] = self._fresh
+        self._fresh = []
+        return self._read_ids
+
+    def confirmed(self, id_: int, index: int) -> None:
+        """The queries behind ``id_`` may be answered once ``index`` is applied."""
+        for _, nth, connection, frame, since in self._confirming.pop(id_, ()):
+            heapq.heappush(self._waiting, (index, nth, connection, frame, since))
+
+    def failed(self, id_: int) -> list[tuple[int, bytes]]:
+        """Take out the queries behind ``id_``: (connection, frame)."""
+        return self._released(self._confirming.pop(id_, []))
+
+    def take_ready(self, applied: int) -> Iterator[tuple[int, bytes]]:
+        """Take out, one by one, what can be answered at index ``applied``: (connection, frame)."""
+        waiting = self._waiting
+        while waiting and waiting[0][0] <= applied:
+            yield from self._released([heapq.heappop(waiting)])
+
+    def overdue(self, now: float) -> list[tuple[int, bytes]]:
+        """Take out what has waited for too long: (connection, frame)."""
+        if now < self._sweep_at:
+            return []
+        self._sweep_at = now + SWEEP_S
+        late = [query for query in self._waiting if now - query[4] > WAIT_S]
+        if late:
+            self._waiting = [query for query in self._waiting if now - query[4] <= WAIT_S]
+            heapq.heapify(self._waiting)
+        return self._released(sorted(late, key=lambda query: query[1]))
+
+    def gone(self, connection: int) -> None:
+        """A client's connection is closed: nobody waits for its answers."""
+        if self._shares.get(connection, [0])[0] == 0:
+            self._shares.pop(connection, None)
+            return
+        mine = [
+            query
+            for queries in (self._fresh, self._waiting, *self._confirming.values())
+            for query in queries
+            if query[2] == connection
+        ]
+        self._fresh = [query for query in self._fresh if query[2] != connection]
+        self._waiting = [query for query in self._waiting if query[2] != connection]
+        heapq.heapify(self._waiting)
+        for id_, queries in self._confirming.items():
+            self._confirming[id_] = [query for query in queries if query[2] != connection]
+        self._released(mine)
+        del self._shares[connection]
+
+    def _released(self, queries: list[Query]) -> list[tuple[int, bytes]]:
+        for _, _, connection, frame, _ in queries:
+            share = self._shares[connection]
+            share[0] -= 1
+            share[1] -= len(frame)
+            self._frames -= 1
+            self._bytes -= len(frame)
+        return [(query[2], query[3]) for query in queries]

@@ -1,0 +1,234 @@
+"""Hosts for members in virtual time: production members on simulated doors, watched all the time.
+
+A host's disk stays while its processes come and go. Members and clients are started here, and
+nothing is decided: faults come from ``fate`` or a test, laws are checked in ``watch``. It serves
+`Life` and `Simulation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from .. import handles
+from ..config import server_options
+from ..errors import CopycatError, InvariantViolated
+from ..machine import StateMachine
+from ..node import Doors, RunningMember
+from ..ports import Random
+from ..types import Address
+from .checkers import CheckFailed
+from .clock import SimulatedClock
+from .disk import SimulatedDisk
+from .network import SimulatedNetwork
+from .process import SimulatedProcess
+from .timeline import Timeline
+from .watch import Watch
+
+PORT = 7400
+
+Excuse = Callable[["Host", BaseException | None], bool]
+
+
+@dataclass(slots=True, eq=False)
+class Host:
+    """A machine for a member: its disk stays, its processes come and go."""
+
+    name: str
+    address: Address
+    disk: SimulatedDisk
+    process: SimulatedProcess | None = None
+    running: RunningMember | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a process of it lives."""
+        return self.process is not None and self.process.alive
+
+
+class Hosting:
+    """A simulated cluster and whoever connects to it.
+
+    Args:
+        seed: of everything that is left to chance.
+        members: how many; they are called n1, n2...
+        machines: your `StateMachine` classes.
+        skew: clocks run up to this fraction too fast or too slow.
+        snapshot_bytes, segment_bytes: of the members' storage.
+        tell: hears each line of the story.
+
+    Attributes:
+        excuse: says whether a member may have stopped by itself with an error.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        members: int,
+        *,
+        machines: Iterable[type[StateMachine]] = (),
+        skew: float = 0.0,
+        snapshot_bytes: int = 1 << 20,
+        segment_bytes: int = 64 << 10,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.random = random = Random(seed)
+        self.timeline = Timeline(Random(random.getrandbits(64)), tell)
+        self.network = SimulatedNetwork(self.timeline, Random(random.getrandbits(64)))
+        self.watch = Watch()
+        self.hosts: dict[str, Host] = {}
+        self.clients: dict[str, SimulatedProcess] = {}
+        self.excuse: Excuse = lambda host, error: False
+        self.problem: BaseException | None = None
+        self._machines = tuple(machines)
+        self._skew = skew
+        self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
+        self._dead: list[SimulatedProcess] = []
+        for number in range(1, members + 1):
+            name = f"n{number}"
+            disk = SimulatedDisk(random=Random(random.getrandbits(64)))
+            self.hosts[name] = Host(name, Address(name, PORT), disk)
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def run(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let time pass, until something is wrong; True as soon as ``until`` holds."""
+        done = self.timeline.run(
+            seconds, until=lambda: self.problem is not None or (until is not None and until())
+        )
+        if self.problem is not None:
+            raise self.problem
+        return done
+
+    def fail(self, problem: BaseException) -> None:
+        """Something is wrong: `run` raises the first such problem."""
+        if self.problem is None:
+            self.problem = problem
+
+    def bury(self) -> None:
+        """The world is over."""
+        for process in [*self._dead, *self.clients.values(), *self.member_processes()]:
+            process.bury()
+
+    # -- members -------------------------------------------------------------------------------
+
+    def start(self, host: Host) -> None:
+        """Start a member's process on what its disk has kept."""
+        process = self.process(host.name)
+        host.process, host.running = process, None
+        door = host.disk.mount(process.schedule)
+        host.disk.on_crash = lambda: self.kill(host, power=self.random.random() < 0.5)
+        process.spawn(self._serve(host, process, door))
+
+    async def _serve(self, host: Host, process: SimulatedProcess, door: Any) -> None:
+        options = server_options(
+            name=host.name, listen=str(host.address), data="simulated",
+            members={other.name: str(other.address) for other in self.hosts.values()},
+            **self._storage,
+        )  # fmt: skip
+        doors = Doors(process.network, door, process.clock, process.random)
+        running = RunningMember(options, doors, self._machines)
+        try:
+            await running.start()
+            self.watch.adopt(running)
+            host.running = running
+            failed = running.failed
+            error: BaseException | None = await failed if failed is not None else None
+        except CopycatError as problem:
+            error = problem
+        except Exception as problem:
+            self.fail(problem)
+            return
+        self._stopped(host, process, error)
+
+    def _stopped(self, host: Host, process: SimulatedProcess, error: BaseException | None) -> None:
+        """A member stopped by itself: allowed after what was done to it, and only then."""
+        self.timeline.trace(f"{host.name} stops: {error}")
+        if isinstance(error, CheckFailed | InvariantViolated) or not self.excuse(host, error):
+            self.fail(error or CheckFailed("life", f"{host.name} stopped without a reason"))
+            return
+        self.timeline.after(0.0, lambda: self.kill(host, power=False, process=process))
+
+    def kill(self, host: Host, *, power: bool, process: SimulatedProcess | None = None) -> None:
+        """End a member's process; with ``power`` the disk loses what was not synced."""
+        if process is not None and host.process is not process:
+            return
+        if host.process is not None:
+            host.process.kill()
+            self._dead.append(host.process)
+        host.process = host.running = None
+        if power:
+            host.disk.power_cut()
+        else:
+            host.disk.kill()
+
+    def leader(self) -> Host | None:
+        """The host of a member that serves as leader."""
+        for host in self.hosts.values():
+            running = host.running
+            if host.is_up and running and running.member and running.member.serving:
+                return host
+        return None
+
+    def is_settled(self) -> bool:
+        """Whether all members are up and have applied the same log."""
+        states = [self.status(host) for host in self.hosts.values()]
+        return None not in states and len(set(states)) == 1
+
+    def status(self, host: Host) -> tuple[object, ...] | None:
+        """(term, index) of a member that has applied all it has; None of another."""
+        if host.running is None or host.running.member is None:
+            return None
+        status = host.running.member.status()
+        if status["applied_index"] != status["last_index"]:
+            return None
+        return status["term"], status["last_index"]
+
+    def compare_states(self) -> None:
+        """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
+        for host in self.hosts.values():
+            if host.running is not None and host.running.member is not None:
+                self.watch.compare(host.name, host.running.member._applier)
+        for process in [*self.member_processes(), *self.clients.values()]:
+            if process.failures:
+                raise CheckFailed("process", str(process.failures[0]))
+
+    # -- clients and processes -----------------------------------------------------------------
+
+    def client_process(self, name: str) -> SimulatedProcess:
+        """A new process for a client."""
+        process = self.clients[name] = self.process(name)
+        return process
+
+    def connect(self, process: SimulatedProcess, **options: Any) -> handles.Connecting:
+        """What `copycat.connect` would give in that process."""
+        return handles.connect(
+            [host.address for host in self.hosts.values()], network=process.network,
+            clock=process.clock, random=process.random, machines=self._machines,
+            name=process.name, **options,
+        )  # fmt: skip
+
+    def client_died(self, name: str) -> None:
+        """A client's process is gone."""
+        process = self.clients.pop(name)
+        process.kill()
+        self._dead.append(process)
+
+    def process(self, name: str) -> SimulatedProcess:
+        """A new process on the host of its name, with clocks that are more or less right."""
+        random = self.random
+        clock = SimulatedClock(
+            self.timeline,
+            start=random.uniform(0.0, 1e6),
+            rate=1.0 + random.uniform(-self._skew, self._skew),
+            wall_error=random.uniform(-10.0, 10.0),
+        )
+        return SimulatedProcess(
+            self.timeline, self.network, name=name, host=name,
+            random=Random(random.getrandbits(64)), clock=clock,
+        )  # fmt: skip
+
+    def member_processes(self) -> list[SimulatedProcess]:
+        """Of all members that have one."""
+        return [host.process for host in self.hosts.values() if host.process is not None]

@@ -1,0 +1,48 @@
+"""A pytest plugin: ``copycat_simulation`` and ``copycat_cluster``.
+
+``copycat_simulation(machines=[...])`` gives a started `Simulation`; its seed follows from the name
+of the test, or from ``--copycat-seed``, and is printed when it fails. ``copycat_cluster(...)`` is
+`local_cluster`, a real cluster on loopback: ``async with copycat_cluster(3) as cluster``.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from ..machine import StateMachine
+from .local_cluster import local_cluster
+from .simulation import Simulation
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--copycat-seed N``: the seed of every simulation."""
+    group = parser.getgroup("copycat")
+    group.addoption("--copycat-seed", type=int, help="seed of every copycat_simulation")
+
+
+@pytest.fixture
+def copycat_simulation(request: pytest.FixtureRequest) -> Iterator[Callable[..., Simulation]]:
+    """Makes simulations: ``copycat_simulation(members=3, machines=[...])``; checked at the end."""
+    given = request.config.getoption("--copycat-seed")
+    seed = zlib.crc32(request.node.nodeid.encode()) if given is None else int(given)
+    request.node.add_report_section("setup", "copycat", f"--copycat-seed {seed}")
+    with ExitStack() as stack:
+
+        def make(
+            members: int = 3, machines: Iterable[type[StateMachine]] = (), **options: Any
+        ) -> Simulation:
+            simulation = Simulation(seed, members, machines, **options)
+            return stack.enter_context(simulation)
+
+        yield make
+
+
+@pytest.fixture
+def copycat_cluster() -> Callable[..., Any]:
+    """`local_cluster`: ``async with copycat_cluster(3, machines=[...]) as cluster``."""
+    return local_cluster

@@ -1,0 +1,180 @@
+"""`Simulation` and the pytest plugin, used as a user would."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copycat.errors import MisuseError
+from copycat.machine import StateMachine, command, query
+from copycat.testing import CheckFailed, Simulation
+
+
+class Bank(StateMachine):
+    """Accounts."""
+
+    def __init__(self) -> None:
+        self.balance: dict[str, int] = {}
+
+    @command
+    def deposit(self, who: str, amount: int) -> int:
+        """The balance afterwards."""
+        self.balance[who] = self.balance.get(who, 0) + amount
+        return self.balance[who]
+
+    @query
+    def of(self, who: str) -> int:
+        """The balance."""
+        return self.balance.get(who, 0)
+
+
+class Forgetful(Bank):
+    """A machine that says something else wherever it runs."""
+
+    @command
+    def deposit(self, who: str, amount: int) -> int:  # type: ignore[override]
+        """Wrong: what it keeps depends on the member."""
+        self.balance[who] = id(self)
+        return amount
+
+
+async def deposits(cc: Any) -> int:
+    """Ten deposits, then the balance."""
+    bank = cc.machine("/bank", Bank)
+    for _ in range(10):
+        await bank.deposit("ann", 1)
+    return int(await bank.of("ann"))
+
+
+def test_a_workload_survives_crashes_and_partitions() -> None:
+    """What a user awaits is there after the leader has lost its power and peers were cut off."""
+    with Simulation(7, machines=[Bank]) as sim:
+
+        async def workload(cc: Any) -> int:
+            assert await deposits(cc) == 10
+            sim.crash(sim.leader, power=True)
+            assert await deposits(cc) == 20
+            sim.heal()
+            sim.isolate(sim.leader)
+            return await deposits(cc)
+
+        assert sim.run(workload) == 30
+        sim.check()
+        assert sim.leader in sim.members
+        assert sim.now < 60
+
+
+def test_the_same_seed_is_the_same_life() -> None:
+    """A trace follows from the seed and the workload."""
+
+    def live(seed: int) -> str:
+        with Simulation(seed, machines=[Bank], clock_skew=0.01) as sim:
+            sim.torment("kill", "partition", every=0.5)
+            assert sim.run(deposits, seconds=120) == 10
+            sim.check()
+            return sim.trace
+
+    assert live(1) == live(1) != live(2)
+
+
+def test_a_machine_that_differs_between_members_is_found() -> None:
+    """State that depends on the member fails the check."""
+    with Simulation(3, machines=[Forgetful]) as sim:
+
+        async def workload(cc: Any) -> None:
+            for _ in range(100):
+                await cc.machine("/bank", Forgetful).deposit("ann", 1)
+
+        with pytest.raises(CheckFailed, match="same state"):
+            sim.run(workload)
+            sim.check()
+
+
+def test_errors_of_a_workload_come_out_and_nothing_waits_for_ever() -> None:
+    """An exception is the caller's; a workload that hangs is a failure, and names the seed."""
+    with pytest.raises(ZeroDivisionError) as raised, Simulation(4) as sim:
+
+        async def broken(cc: Any) -> None:
+            raise ZeroDivisionError
+
+        sim.run(broken)
+    assert "seed=4" in "".join(raised.value.__notes__)
+    with Simulation(5) as sim, pytest.raises(CheckFailed, match="has not ended after 20"):
+        sim.advance(5)
+        sim.crash("n1")
+        sim.crash("n2")
+
+        async def hopeless(cc: Any) -> None:
+            while True:
+                await cc.map("/m").put("a", 1, timeout=60)
+
+        sim.run(hopeless, seconds=20)
+
+
+def test_a_full_disk_is_survived_and_mended() -> None:
+    """Reads go on, and writes as soon as there is room again."""
+    with Simulation(6) as sim:
+
+        async def fill(cc: Any) -> None:
+            m = cc.map("/m")
+            await m.put("a", 0)
+            for name in sim.members:
+                sim.fill_disk(name)
+            for i in range(400):
+                await m.put("a", "x" * 3000 + str(i), timeout=0.5)
+
+        with pytest.raises(Exception, match="applied|within"):
+            sim.run(fill)
+        for name in sim.members:
+            sim.mend(name)
+        sim.advance(90)
+        sim.run(lambda cc: cc.map("/m").put("b", 1), seconds=90)
+        sim.check()
+
+
+def test_mistakes_are_named() -> None:
+    """A member that does not exist, a fault that does not exist, a member that is up."""
+    with Simulation(8) as sim:
+        with pytest.raises(MisuseError, match="no member 'n9'"):
+            sim.crash("n9")
+        with pytest.raises(MisuseError, match="no fault 'rain'"):
+            sim.torment("rain")
+        with pytest.raises(MisuseError, match="n1 is up"):
+            sim.restart("n1")
+
+
+def test_the_pytest_plugin_gives_both_fixtures(tmp_path: Path) -> None:
+    """A test gets a simulation with a seed that is printed on failure, and a real cluster."""
+    (tmp_path / "test_user.py").write_text(
+        "import asyncio\n"
+        "def test_simulated(copycat_simulation):\n"
+        "    sim = copycat_simulation(members=1)\n"
+        "    sim.run(lambda cc: cc.map('/m').put('a', 1))\n"
+        "    assert sim.seed == 99\n"
+        "def test_fails(copycat_simulation):\n"
+        "    assert False\n"
+        "def test_real(copycat_cluster):\n"
+        "    async def main():\n"
+        "        async with copycat_cluster(1) as cluster:\n"
+        "            await cluster.client.map('/m').put('a', 1)\n"
+        "    asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p",
+         "copycat.testing.pytest_plugin", "--copycat-seed", "99", str(tmp_path)],
+        capture_output=True, text=True, cwd=tmp_path, env=_environment(),
+    )  # fmt: skip
+    assert "2 passed" in done.stdout and "1 failed" in done.stdout, done.stdout + done.stderr
+    assert "--copycat-seed 99" in done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Without installed plugins, so that ours is not there twice."""
+    import os
+
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": root}
