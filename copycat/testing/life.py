@@ -92,7 +92,7 @@ class Life:
     # -- the end -------------------------------------------------------------------------------
 
     def _check_healing(self) -> None:
-        """Once the faults are over a leader emerges, and every operation under way ends."""
+        """Once the faults are over a leader emerges, and every operation under way ends (H26)."""
         run, clients = self.hosting.run, self.hosting.clients
         if not run(HEALING_S, lambda: self.hosting.leader() is not None):
             raise CheckFailed("liveness", f"no leader {HEALING_S} s after all faults were healed")

@@ -186,7 +186,7 @@ class Watch:
     # -- states --------------------------------------------------------------------------------
 
     def _check_state(self, name: str, applier: Any) -> None:
-        """The same applied index means the same state; sampled, since it costs the whole state."""
+        """The same applied index means the same state (H24); sampled, it costs the whole state."""
         index = applier.index
         if zlib.crc32(index.to_bytes(8, "little")) % DIGEST_EVERY == 0:
             self.compare(name, applier)

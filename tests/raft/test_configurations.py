@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from copycat.raft import Membership
+from copycat.raft import HardState, Membership, Trail
 from copycat.raft.configurations import Configurations
+from copycat.raft.messages import Span
+from copycat.raft.standing import Standing
 
 ONE, TWO, THREE = Membership(("a",)), Membership(("a",), ("b",)), Membership(("a",), ("c",))
 
 
 def test_the_newest_entry_is_in_force_until_it_is_cut_off() -> None:
-    """It counts from its appending, and going back restores what was before."""
+    """It counts from its appending, and going back restores what was before (H13)."""
     known = Configurations((0, ONE))
     known.append(5, TWO)
     known.append(9, THREE)
@@ -38,3 +40,29 @@ def test_whoever_was_told_a_later_membership_ignores_history() -> None:
     assert known.current == THREE
     known.append(12, TWO)
     assert known.current == TWO
+
+
+def test_an_installed_snapshot_voids_a_configuration_that_never_committed() -> None:
+    """What was appended and contradicts the snapshot goes, and with it its membership (H14).
+
+    Where the log holds the snapshot's last entry, what follows it stays in force (H13).
+    """
+    three = Membership(("n1", "n2", "n3"))
+    stale = Membership(("n1", "n2"), outgoing=("n1", "n2", "n3"))
+    new = Membership(("n1", "n2", "n3"), ("n4",))
+
+    def standing() -> Standing:
+        me = Standing(
+            "n1", Configurations((0, three)), HardState(2, None), Trail(0, 0, [(1, 1)], 4), 0, 0.0
+        )
+        me.begin(0.0)
+        me.append(Span(5, 5, 2, stale), b"")
+        assert me.membership == stale
+        return me
+
+    me = standing()
+    me.install(6, 2, (6, new))
+    assert me.membership == new and me.trail.last_index == 6
+    me = standing()
+    me.install(4, 1, (0, three))
+    assert me.membership == stale and me.trail.last_index == 5
