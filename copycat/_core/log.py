@@ -247,6 +247,12 @@ class Log:
     # -- segments ------------------------------------------------------------------------------
 
     @property
+    def tail_bytes(self) -> int:
+        """What the last segment still holds, frames included."""
+        segment = self._segments[-1] if self._segments else None
+        return segment.size - segment.end if segment is not None else 0
+
+    @property
     def room_bytes(self) -> int:
         """What the last segment and the spares still hold, frames included."""
         segment = self._segments[-1] if self._segments else None

@@ -98,6 +98,11 @@ class Desk:
         }
 
     @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to ask, to answer, to send or to complain of."""
+        return not (self._out or self._close or self._complaints or self._reads.frames)
+
+    @property
     def waits(self) -> bool:
         """Whether queries wait for an index to be applied, or to be answered at all."""
         return self._reads.waits

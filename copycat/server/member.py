@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from .._core.kernel import encode_run, seal_batch
 from .._core.layout import BATCH_HEADER_SIZE, FormatError, Kind
+from .._core.log import Log
 from ..errors import CopycatError
 from ..ports import Random
 from ..raft import Membership, Raft, RaftOptions, Role, Trail
@@ -101,20 +102,9 @@ class Member:
         self._options = options
         self._wall_us = wall_us
         self._now = now
-        trail_log = store.log
         self._raft = Raft(
-            name,
-            (0, Membership(tuple(sorted(members)))),
-            store.hard_state,
-            Trail(
-                trail_log.base_index, trail_log.base_term, trail_log.term_runs,
-                trail_log.last_index,
-            ),
-            trail_log,
-            options.raft,
-            random,
-            now,
-            commit_index=applier.index,
+            name, (0, Membership(tuple(sorted(members)))), store.hard_state, _trail(store.log),
+            store.log, options.raft, random, now, commit_index=applier.index,
         )  # fmt: skip
         self._desk = Desk(applier, self)
         self._sender = Sender(store.snapshots, self)
@@ -122,6 +112,8 @@ class Member:
         self._serializer = Serializer(opaque=True)
         self._effects = Effects()
         self._inputs: list[Input] = []  # for Raft's next step
+        self._entry_bytes = 0  # received, in `_inputs`...
+        self._may_replace = False  # ...and whether others may have to go for them
         self._unsaved: HardState | None = None
         self._held: list[tuple[str, bytes]] = []  # frames that wait for the hard state
         self._jobs: list[Job] = []
@@ -154,19 +146,22 @@ class Member:
                 return effects
         if self._store.full is not None and self._store.is_short(self._desk.run_bytes):
             self._mind_shortage()
-        read = self._desk.take_read()
-        if read is not None:
-            self._inputs.append(Read(read))
+        if not self._desk.is_idle:
+            read = self._desk.take_read()
+            if read is not None:
+                self._inputs.append(Read(read))
         if self._inputs or now >= self._raft_wake_at:
             self._step()
         if self._serving and self._propose():
             self._step()
         if self._apply() and self._propose():  # those who waited until it serves come first
             self._step()
-        self._desk.answer_queries()
+        if not self._desk.is_idle:
+            self._desk.answer_queries()
         self._compaction.when_due()
-        effects.client_frames, effects.close = self._desk.take_frames()
-        effects.complaints = self._desk.take_complaints()
+        if not self._desk.is_idle:
+            effects.client_frames, effects.close = self._desk.take_frames()
+            effects.complaints = self._desk.take_complaints()
         effects.jobs = self._store.next_jobs()
         if self._jobs:
             effects.jobs = self._jobs + effects.jobs
@@ -187,6 +182,12 @@ class Member:
                 log.warning("%s: %s sent a malformed message: %s", self.name, input_.peer, problem)
             else:
                 self._inputs.append(Receive(message))
+                self._entry_bytes += len(input_.payload)
+                if (
+                    isinstance(message, AppendRequest)
+                    and message.prev_index < self._store.log.last_index
+                ):
+                    self._may_replace = True
         elif isinstance(input_, JobDone):
             if input_.error is not None:
                 if input_.job.failed is None:
@@ -221,7 +222,10 @@ class Member:
     def _step(self) -> None:
         """Let Raft take what came in, and do what it asks for, in the order of `Ready`."""
         inputs, self._inputs = self._inputs, []
-        inputs = self._shortage.fitting(inputs, self._raft.commit_index)
+        # Framed, entries take at most twice their bytes: as a rule they surely find room.
+        if self._may_replace or 2 * self._entry_bytes > self._store.log.tail_bytes:
+            inputs = self._shortage.fitting(inputs, self._raft.commit_index)
+        self._entry_bytes, self._may_replace = 0, False
         ready = self._raft.step(self._now, inputs)
         self._raft_wake_at = ready.wake_at
         store = self._store
@@ -539,7 +543,7 @@ class Member:
         }
 
     def _wake_at(self) -> float:
-        if self._inputs or self._desk.unfinished:
+        if self._inputs or (not self._desk.is_idle and self._desk.unfinished):
             return self._now
         if self._applier.index < self._raft.commit_index:
             put_off = self._apply_at != math.inf
@@ -555,6 +559,10 @@ class Member:
         if self._tick_at <= self._now:  # it waits for a batch to commit, or for space on the disk
             self._tick_at = self._now + (0.001 if self._store.full is None else 0.1)
         return min(self._raft_wake_at, self._tick_at)
+
+
+def _trail(log_: Log) -> Trail:
+    return Trail(log_.base_index, log_.base_term, log_.term_runs, log_.last_index)
 
 
 __all__ = ["Member", "MemberOptions", "Role"]

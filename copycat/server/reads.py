@@ -32,12 +32,12 @@ class Reads:
         self._confirming: dict[int, list[Query]] = {}  # by Raft's read id
         self._waiting: list[Query] = []  # a heap: the lowest index first
         self._shares: dict[int, list[int]] = {}  # connection -> its frames, their bytes
-        self._frames = self._bytes = 0
+        self.frames = self._bytes = 0
         self._arrived = self._read_ids = 0
         self._sweep_at = 0.0
 
     def __len__(self) -> int:
-        return self._frames
+        return self.frames
 
     @property
     def waits(self) -> bool:
@@ -57,13 +57,13 @@ class Reads:
         if (
             share[0] >= SHARE_MAX
             or share[1] + size > SHARE_BYTES_MAX
-            or self._frames >= WAITING_MAX
+            or self.frames >= WAITING_MAX
             or self._bytes + size > WAITING_BYTES_MAX
         ):
             return False
         share[0] += 1
         share[1] += size
-        self._frames += 1
+        self.frames += 1
         self._bytes += size
         self._arrived += 1
         if index is None:
@@ -131,6 +131,6 @@ class Reads:
             share = self._shares[connection]
             share[0] -= 1
             share[1] -= len(frame)
-            self._frames -= 1
+            self.frames -= 1
             self._bytes -= len(frame)
         return [(query[2], query[3]) for query in queries]
