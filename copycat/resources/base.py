@@ -202,7 +202,8 @@ class Resource(Generic[M]):
         if asyncio.get_running_loop() is not access.loop:
             access.wrong_place()
         opened = self._opened
-        if opened is None or operation not in opened.ids:
+        id_ = None if opened is None else opened.ids.get(operation)
+        if opened is None or id_ is None:
             return self._open_then(
                 lambda: self._command(operation, args, timeout), operation, timeout
             )
@@ -211,7 +212,7 @@ class Resource(Generic[M]):
         except SerializationError as problem:
             raise self._unpackable(operation, args, problem) from None
         seconds = self._timeout if timeout is None else seconds_of(timeout)
-        return self._session.command(opened.resource, opened.ids[operation], arguments, seconds)
+        return self._session.command(opened.resource, id_, arguments, seconds)
 
     def _query(
         self,

@@ -275,7 +275,8 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         timeout: Duration = None,
     ) -> object:
         """The value of ``key``, or ``default``."""
-        _hashable(key)
+        if type(key) is not str:
+            _hashable(key)
         if default is None:
             return await self._query("get", [key], consistency, timeout)
         found = await self._query("find", [key], consistency, timeout)
@@ -291,8 +292,10 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
 
     async def put(self, key: K, value: V, *, timeout: Duration = None) -> V | None:
         """Set ``key``; returns the value before, or None."""
-        _hashable(key)
-        return cast("V | None", await self._command("put", [key, value], timeout))
+        if type(key) is not str:
+            _hashable(key)
+        before: V | None = await self._command("put", [key, value], timeout)
+        return before
 
     async def put_if_absent(self, key: K, value: V, *, timeout: Duration = None) -> V | None:
         """Set ``key`` unless it is there; returns what is there, or None if it was set."""
