@@ -305,6 +305,9 @@ class Route:
                 link.close(problem)
 
     def _welcome(self, link: Link, welcome: Welcome) -> None:
+        if link.welcomed.done():  # its time ran out in this very turn, or it says so twice
+            link.close(_UNNEEDED)
+            return
         name = welcome.name
         if self._cluster and welcome.cluster and welcome.cluster != self._cluster:
             link.close(ConfigurationError("belongs to another cluster"))

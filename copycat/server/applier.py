@@ -144,7 +144,8 @@ class Applier:
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None:
         """Run a command of ``resource`` once log time has advanced by ``delay_us``."""
         self._timers_made += 1
-        due = self.time_us + max(0, delay_us)
+        # Never at once: a machine that schedules itself without a delay would go on for ever.
+        due = self.time_us + max(1, delay_us)
         timer = (due, self._timers_made, resource, operation, arguments)
         heapq.heappush(self.timers, timer)
 

@@ -41,11 +41,10 @@ IN_FLIGHT_MAX = 8192
 HELD_BYTES_MAX = 8 << 20
 ANSWER_BYTES_MAX = 16 << 20
 """Answers to queries in one turn: the others wait for the next, while these leave."""
-SNAPSHOT_INTERVAL_S = 1.0
+ADMIN_INTERVALS_S = {"snapshot": 1.0, "transfer": 5.0}
 SESSION_TIMEOUT_MS = (100, 3_600_000)
 RETRY_MS = 20
 FULL_RETRY_MS = 1000
-_SNAPSHOT_RETRY_MS = 1000
 
 
 class Host(Protocol):
@@ -87,7 +86,7 @@ class Desk:
         self._held: list[tuple[int, int, bytes]] = []
         self._held_bytes = 0
         self._reads = Reads()
-        self._snapshot_at = -math.inf  # when an administrator asked for one, in s
+        self._admin_at: dict[str, float] = {}  # when an administrator asked for what, in s
         self._complaints: list[tuple[int, str]] = []
         self.runs: list[bytes] = []  # admitted, to be logged
         self.run_bytes = 0
@@ -385,15 +384,15 @@ class Desk:
             raise FormatError("an admin request has an id, a name and a list of arguments")
         request, name, arguments = fields
         now = self._host.now
-        if name == "snapshot" and now < self._snapshot_at + SNAPSHOT_INTERVAL_S:
-            # It costs a walk over the whole state: whoever may connect could stop a member so.
-            refusal = ["a snapshot was asked for less than a second ago", _SNAPSHOT_RETRY_MS]
+        interval = ADMIN_INTERVALS_S.get(name, 0.0) if isinstance(name, str) else 0.0
+        if interval and now < self._admin_at.get(name, -math.inf) + interval:
+            refusal = [f"a {name} was asked for less than {interval:g} s ago", int(interval * 1e3)]
             self._send(
                 connection, Frame.ADMIN_REPLY, self._serializer.pack([request, refusal, None])
             )
             return
-        if name == "snapshot":
-            self._snapshot_at = now
+        if interval:
+            self._admin_at[name] = now
         try:
             reply = [request, None, self._host.admin(str(name), arguments)]
         except (LookupError, ValueError) as problem:

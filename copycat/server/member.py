@@ -101,6 +101,7 @@ class Member:
         self._applier = applier
         self._options = options
         self._wall_us = wall_us
+        self._random = random
         self._now = now
         self._raft = Raft(
             name, (0, Membership(tuple(sorted(members)))), store.hard_state, _trail(store.log),
@@ -441,8 +442,9 @@ class Member:
             self._clock_base = (self._store.log.last_time_us, self._now)
         if self._shortage.attempt_is_due(self._now):
             self._compaction.take()
-            if self._shortage.report(self.name, self._raft, self.peers_up):
-                self._inputs.append(Transfer())
+            heirs = self._shortage.report(self.name, self._raft, self.peers_up)
+            if heirs:  # any of them: always the same one might be as full as we are
+                self._inputs.append(Transfer(self._random.choice(heirs)))
 
     # -- snapshots -----------------------------------------------------------------------------
 
@@ -517,6 +519,8 @@ class Member:
         rivals = self._raft.membership.rivals_of(self.name)
         if to is not None and to not in rivals:
             raise ValueError(f"{to!r} is not another voter; there are {', '.join(rivals)}")
+        if to is not None and to not in self.peers_up:
+            raise ValueError(f"{self.name} cannot reach {to}")
         self._inputs.append(Transfer(None if to is None else str(to)))
         return self.name
 

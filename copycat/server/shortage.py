@@ -63,8 +63,8 @@ class Shortage:
         self._next_attempt = now + REST_S
         return True
 
-    def report(self, name: str, raft: Raft, peers_up: Set[str]) -> bool:
-        """Say that ``name`` is read-only; True if it leads and somebody else could."""
+    def report(self, name: str, raft: Raft, peers_up: Set[str]) -> list[str]:
+        """Say that ``name`` is read-only; returns who could lead instead, if it leads."""
         heirs = [
             peer.name
             for peer in raft.progress_of()
@@ -75,4 +75,4 @@ class Shortage:
             name, self._store.full,
             f"; it gives leadership to one of {', '.join(heirs)}" if heirs else "",
         )  # fmt: skip
-        return bool(heirs)
+        return heirs

@@ -50,6 +50,11 @@ class Tally(StateMachine):
         self.commit.schedule(1.0, "add", by)
 
     @command
+    def for_ever(self) -> None:
+        self.value += 1
+        self.commit.schedule(0, "for_ever")
+
+    @command
     def crash(self) -> None:
         raise KeyError("broken at 0x7f00deadbeef")
 
@@ -193,6 +198,17 @@ def test_registering_twice_with_one_uuid_is_one_session(world: World) -> None:
     registered = world.applier.take().registered
     assert registered[0] == registered[1]
     assert len(world.applier.sessions) == 2
+
+
+def test_a_machine_that_schedules_itself_at_once_does_not_hold_everybody_up(world: World) -> None:
+    """Without a delay a command runs at a later log time, so a batch comes to an end."""
+    world.apply(commands(world.session, 2, open_call("/t", "Tally", "for_ever")))
+    opened = unpack(world.applier.sessions.get(world.session).results[-1][1:])
+    world.apply(commands(world.session, 3, (opened[0], opened[1][0], [])))
+    before = world.value
+    for _ in range(3):
+        world.apply(tick(), seconds=0.01)
+    assert before < world.value <= before + 3
 
 
 def test_timers_run_by_log_time(world: World) -> None:

@@ -185,3 +185,41 @@ def test_attempts_to_find_space_leave_no_files_behind() -> None:
     before = node.disk.listdir("log")
     world.run(30)
     assert node.disk.listdir("log") == before
+
+
+def test_a_leader_with_a_full_disk_does_not_hand_over_to_the_same_full_one_for_ever() -> None:
+    """Two of five disks are full: leadership finds its way to one of the others."""
+    world = World(1, ("n1", "n2", "n3", "n4", "n5"), segment_bytes=SEGMENT_BYTES)
+    client = Client(world)
+    client.want(20)
+    assert world.run(10, lambda: client.done)
+    for name in ("n4", "n5"):
+        filled(world.nodes[name])
+    for _ in range(40):
+        client.want(20)
+        world.run(5, lambda: client.done)
+    leader = world.leader()
+    assert leader is not None
+    member = world.nodes[leader].member
+    assert member is not None
+    if leader not in ("n4", "n5"):
+        member.admin("transfer", ["n5"])
+        world.run(3)
+    client.want(200)
+    assert world.run(900, lambda: client.done)
+
+
+def test_leadership_goes_to_nobody_who_cannot_be_reached() -> None:
+    """A transfer to a dead member is refused at once, instead of holding up all commands."""
+    world, client = working(2)
+    leader = world.leader()
+    assert leader is not None
+    dead = next(name for name in world.nodes if name != leader)
+    world.crash(dead)
+    world.run(1)
+    member = world.nodes[leader].member
+    assert member is not None
+    with pytest.raises(ValueError, match=f"cannot reach {dead}"):
+        member.admin("transfer", [dead])
+    client.want(10)
+    assert world.run(1, lambda: client.done)
