@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from . import handles
 from ._core import COMPILED
@@ -23,6 +23,8 @@ from .config import ServerOptions, server_options
 from .config_file import load_machines, read_settings
 from .errors import (
     ConfigurationError,
+    CopycatError,
+    MembershipError,
     MisuseError,
     SecurityError,
     UnavailableError,
@@ -130,6 +132,8 @@ class RunningMember:
 
     def _run(self, identity: Identity, members: Mapping[str, Address]) -> None:
         options, doors = self.options, self._doors
+        index, roster = identity.told
+        told = (index, roster.relocated(members))
         loop = asyncio.get_running_loop()
         applier = Applier(self._machines, self._serializer or Serializer())
         self._store = store = Store(
@@ -146,7 +150,7 @@ class RunningMember:
         raft = RaftOptions(election_timeout=options.election_timeout, heartbeat=options.heartbeat)
         self.member = Member(
             self.name,
-            identity.founders,
+            told,
             store,
             applier,
             options=MemberOptions(raft, snapshot_bytes=options.snapshot_bytes),
@@ -154,15 +158,13 @@ class RunningMember:
             now=doors.clock.now(),
             wall_us=int(doors.clock.wall() * 1e6),
         )
-        self._links = links = Links(
-            identity, members, doors.network, doors.random, on_refusal=self._refused
-        )
+        self._links = links = Links(identity, doors.network, doors.random, on_refusal=self._refused)
         gateway = self._required(self._gateway)
         self._pump = pump = Pump(
             self.member, doors.disk, doors.clock, links, gateway, loop, name=self.name
         )
-        gateway.start(identity, members, pump.push, links.nudge)
-        links.start(pump.push, pump.fail)
+        gateway.start(identity, told[1].seats, pump.push, links.nudge)
+        links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
 
     async def stop(self) -> None:
@@ -199,18 +201,28 @@ class RunningMember:
         """A peer does not want us: if we are not of its cluster, going on would be pointless."""
         if self.member is None or self._pump is None:
             return
-        if refusal.code in (WrongClusterError.code, SecurityError.code):
+        status = self.member.status()
+        if status["peers_up"]:
+            self._refusals.clear()  # some know us, and the others will
+            return
+        if refusal.code in (WrongClusterError.code, SecurityError.code, MembershipError.code):
             self._refusals.add(peer)
-        others = len(self.options.members) - 1
+        others = [voter for voter in cast("list[str]", status["voters"]) if voter != self.name]
         # One peer that refuses us may itself be the stranger; we are, if most of them do.
-        if not self.member.status()["peers_up"] and 2 * len(self._refusals) > others:
-            self._pump.fail(
-                WrongClusterError(
-                    f"{peer} refuses {self.name}: {refusal.message}. Nothing was changed",
-                    hint="give this member the data directory it was founded with, or the members "
-                    "of its own cluster",
-                )
+        if 2 * len(self._refusals.intersection(others)) <= len(others):
+            return
+        if refusal.code == MembershipError.code:
+            problem: CopycatError = MembershipError(
+                f"{peer} refuses {self.name}: {refusal.message}",
+                hint="to bring it back, remove its data directory and open it with join=[...]",
             )
+        else:
+            problem = WrongClusterError(
+                f"{peer} refuses {self.name}: {refusal.message}. Nothing was changed",
+                hint="give this member the data directory it was founded with, or the members "
+                "of its own cluster",
+            )
+        self._pump.fail(problem)
 
     def _saved(self, state: HardState) -> None:
         self._required(self.member).hard_state_saved(state)

@@ -6,9 +6,11 @@ feeds completions back as inputs of a later turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .roster import Seat
 
 
 @dataclass(slots=True)
@@ -90,4 +92,5 @@ class Effects:
     prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest
     leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
+    seats: Mapping[str, Seat] | None = None  # everybody to speak with, if that changed
     fatal: BaseException | None = None  # the member must stop now: nothing else may be carried out

@@ -26,6 +26,7 @@ from ..handshake import Fields, pack_msgpack
 from ..ports import Disk, Random
 from ..types import Address
 from .hardstate import HardStateFile, peek
+from .roster import PlacedRoster, Roster
 
 NAME = "identity"
 TEMPORARY = "identity.tmp"
@@ -47,6 +48,11 @@ class Identity:
     uuid: bytes
     cluster: bytes = NO_CLUSTER
     founders: Mapping[str, tuple[Address, bytes]] = field(default_factory=dict)
+
+    @property
+    def told(self) -> PlacedRoster:
+        """Who takes part, as this member was told when it became one, and at which index."""
+        return 0, Roster.founded(self.founders)
 
     @property
     def founded(self) -> bool:
