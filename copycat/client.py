@@ -155,6 +155,11 @@ class Route:
         return self._cluster
 
     @property
+    def term(self) -> int:
+        """The newest term that was heard of."""
+        return self._term
+
+    @property
     def any_link(self) -> Link | None:
         """A connection to any member: what is not the leader's alone can be asked there."""
         return self._current or next(iter(self._links.values()), None)

@@ -45,6 +45,7 @@ from .server.clock import RealClock
 from .server.disk import RealDisk
 from .server.gateway import Gateway
 from .server.identity import Identity, load_identity
+from .server.joining import Joining
 from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
@@ -118,7 +119,8 @@ class RunningMember:
             )
         doors.disk.lock()
         members = dict(options.members)
-        identity = load_identity(doors.disk, self.name, members or [self.name], doors.random)
+        founders = None if options.join else members or [self.name]
+        identity = load_identity(doors.disk, self.name, founders, doors.random)
         self._gateway = Gateway(
             self.name, doors.network, self._asked, max_clients=options.max_connections
         )
@@ -126,9 +128,21 @@ class RunningMember:
         self.address = await self._gateway.listen(listen)
         if self.name not in members or members[self.name].port == 0:
             members[self.name] = self.address
-        self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
-        self.identity = identity = await self._bootstrap.run()
+        self.identity = identity = await self._belong(identity, members)
         self._run(identity, members)
+
+    async def _belong(self, identity: Identity, members: Mapping[str, Address]) -> Identity:
+        """Found or find the cluster that this member is of."""
+        options, doors = self.options, self._doors
+        if options.join or identity.joined is not None:
+            if identity.founded:
+                return identity
+            here = members[self.name]
+            return await Joining(
+                identity, here, options.join, doors.disk, doors.network, doors.random
+            ).run()
+        self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
+        return await self._bootstrap.run()
 
     def _run(self, identity: Identity, members: Mapping[str, Address]) -> None:
         options, doors = self.options, self._doors
@@ -241,7 +255,7 @@ class CopycatServer(Copycat):
     """A member of a cluster inside this process, with the same face as a client's."""
 
     def __init__(self, client: CopycatClient, running: RunningMember) -> None:
-        super().__init__(client._access)
+        super().__init__(client._access, client.cluster)
         self._running = running
 
     @property
@@ -297,7 +311,8 @@ class Opening:
 
     async def _connect(self, running: RunningMember) -> CopycatClient:
         """The member's own client; waits, audibly, until there is a leader."""
-        addresses = [running.address, *running.options.members.values()]
+        options = running.options
+        addresses = [running.address, *options.members.values(), *options.join]
         waited = 0
         while True:
             self._connection = connect(
@@ -345,6 +360,7 @@ def open(  # the name of the API
     advertise: str | Address | None = None,
     data: str | None = None,
     members: Mapping[str, str | Address] | None = None,
+    join: Iterable[str | Address] | str | None = None,
     machines: Iterable[type[StateMachine]] | None = None,
     types: Serializer | None = None,
     storage: str | None = None,
@@ -369,6 +385,9 @@ def open(  # the name of the API
         advertise: ``"host:port"`` under which others reach it, if that differs.
         data: the data directory; needs ``storage="memory"`` if there is none.
         members: names and addresses.
+        join: addresses of a running cluster: a member with an empty data directory asks to be
+            added there, under its ``name``, and becomes a voter as soon as it has caught up. One
+            that is a member already just starts. A name whose data was lost comes back so.
         machines: your `StateMachine` classes; the same on every member.
         types: a `Serializer` with your registered types.
         storage: "disk", or "memory" (nothing survives the process).
@@ -387,6 +406,7 @@ def open(  # the name of the API
     """
     settings: dict[str, Any] = {
         "name": name, "listen": listen, "advertise": advertise, "data": data, "members": members,
+        "join": None if join is None else join if isinstance(join, str) else list(join),
         "machines": machines, "storage": storage, "fsync": fsync, "timeout": timeout,
         "election_timeout": election_timeout, "heartbeat": heartbeat,
         "session_timeout": session_timeout, "segment_bytes": segment_bytes,

@@ -72,6 +72,7 @@ class Administration:
             "remove": self._remove,
             "promote": self._promote,
             "demote": self._demote,
+            "lead": self._lead,
         }
 
     # -- the rosters follow the log ------------------------------------------------------------
@@ -245,6 +246,18 @@ class Administration:
         rest = _without(m, name)
         wanted = Membership(rest.voters, (*rest.learners, name), (), rest.joining)
         return self._wish(wanted, {}, f"{name} is being demoted")
+
+    def _lead(self, to: str | None, before: str | None) -> Reply:
+        """Let ``to`` lead, or anybody but ``before``."""
+        me = self._host.name
+        if me == to or (to is None and me != before):
+            return [DONE, f"{me} leads"]
+        if to is not None and to not in self._raft.membership.voters:
+            return [REFUSED, f"{to} is no voter"]
+        if not self._raft.membership.rivals_of(me):
+            return [REFUSED, f"{me} is the only voter"]
+        self._host.tell(Transfer(to))
+        return [WAIT, f"{me} is handing over"]
 
     def _wish(self, wanted: Membership, newcomers: Mapping[str, Seat], what: str) -> Reply:
         objection = self._raft.objection(wanted)

@@ -114,6 +114,8 @@ class Link:
             if greeted.done():
                 raise FormatError(f"a frame of type {type_} where nothing is expected")
             problem = self._answered(type_, payload)
+            if greeted.done():
+                return  # the refusal was our end
             if problem is None:
                 greeted.set_result(None)
             else:
