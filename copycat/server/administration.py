@@ -65,6 +65,7 @@ class Administration:
         self._here = here
         self._host = host
         self._newcomers: dict[str, Seat] | None = None  # of the wish that Raft hears next
+        self._heard: PlacedRoster | None = None
         self._news = True
         self._wishes: dict[str, Callable[..., Reply]] = {
             "add": self._add,
@@ -96,6 +97,15 @@ class Administration:
         self.rosters.reset(placed)
         self._news = True
 
+    def heard(self, index: int, roster: Roster) -> None:
+        """Somebody unknown showed a committed configuration; our log may be behind it.
+
+        It only tells whom to speak with: who leads may have been added while we were away.
+        """
+        if index > self.rosters.last_index and (self._heard is None or index > self._heard[0]):
+            self._heard = (index, roster)
+            self._news = True
+
     def next_roster(self, membership: Membership) -> Roster:
         """What the entry that Raft asks for has to say."""
         newcomers = {**(self._newcomers or {}), self._host.name: self._here}
@@ -114,7 +124,21 @@ class Administration:
             return None
         # Once more when it is committed: only then are those who leave not spoken with any more.
         self._news = self.rosters.last_index > commit
-        return self.rosters.seats_since(commit)
+        seats = self.rosters.seats_since(commit)
+        if self._heard is not None:
+            if self.rosters.last_index >= self._heard[0]:
+                self._heard = None
+            else:
+                # Only names we do not have: another incarnation of one we have must not get what
+                # our configuration means for the old one, above all not our requests for votes.
+                seats = {**self._heard[1].seats, **seats}
+        return seats
+
+    @property
+    def committed(self) -> tuple[int, bytes]:
+        """The committed configuration and the index that brought it."""
+        index, roster = self.rosters.at(self._raft.commit_index)
+        return index, roster.encode()
 
     @property
     def is_out(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .roster import Seat
+from .roster import Roster, Seat
 
 
 @dataclass(slots=True)
@@ -77,7 +77,15 @@ class JobDone:
     error: BaseException | None
 
 
-MemberInput = PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
+@dataclass(frozen=True, slots=True)
+class RosterHeard:
+    """A member that we do not know showed a configuration, committed at ``index``, that has it."""
+
+    index: int
+    roster: Roster
+
+
+MemberInput = RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
 
 
 @dataclass(slots=True)
@@ -93,4 +101,5 @@ class Effects:
     wake_at: float = 0.0  # call turn again at this clock time at the latest
     leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
     seats: Mapping[str, Seat] | None = None  # everybody to speak with, if that changed
+    committed: tuple[int, bytes] = (0, b"")  # with it: the committed configuration and its index
     fatal: BaseException | None = None  # the member must stop now: nothing else may be carried out

@@ -26,9 +26,9 @@ from ..errors import (
 from ..handshake import CLIENT, MEMBER, Hello, Refusal, Welcome, pack_control
 from ..ports import Network, Server
 from ..types import Address
-from .effects import ClientFrame, ClientGone, MemberInput, PeerFrame
+from .effects import ClientFrame, ClientGone, MemberInput, PeerFrame, RosterHeard
 from .identity import Identity
-from .roster import NOBODY, Seat
+from .roster import NOBODY, Roster, Seat
 
 STRANGERS_MAX = 64
 """Connections without a handshake; beyond it the oldest goes if it has had its chance (H80)."""
@@ -134,6 +134,7 @@ class Gateway:
         self._identity: Identity | None = None
         self._seats: Mapping[str, Seat] = {}
         self._addresses: dict[str, str] = {}
+        self._committed_index = 0
         self._leadership: tuple[int, str | None] = (0, None)
         self._on_member: Callable[[str], None] | None = None
         self._strangers: OrderedDict[Incoming, None] = OrderedDict()
@@ -212,9 +213,13 @@ class Gateway:
         who = "a client that has left" if incoming is None else incoming.protocol.peer
         self.complaints.add(asyncio.get_running_loop().time(), f"{self.name}: {who}: {message}")
 
-    def follow(self, seats: Mapping[str, Seat]) -> None:
-        """These are the members now: clients are told, and who is not among them has to go."""
+    def follow(self, seats: Mapping[str, Seat], committed_index: int = 0) -> None:
+        """These are the members now: clients are told, and who is not among them has to go.
+
+        ``committed_index`` is that of the configuration that is known to be committed here.
+        """
         before = self._addresses
+        self._committed_index = committed_index
         self._take_seats(seats)
         for name, incoming in list(self._members.items()):
             seat = seats.get(name)
@@ -369,6 +374,18 @@ class Gateway:
             return None
         return self._judge_member(hello, identity)
 
+    def _is_news(self, hello: Hello) -> bool:
+        """Whether it was added while we were away: it shows a newer configuration that has it."""
+        index, encoded = hello.configuration
+        if index <= self._committed_index:
+            return False
+        roster = Roster.decode(encoded)
+        seat = roster.seats.get(hello.name)
+        if seat is None or seat.uuid != hello.uuid:
+            return False
+        self.push(RosterHeard(index, roster))
+        return True
+
     def _judge_member(self, hello: Hello, identity: Identity) -> Refusal | None:
         seat = self._seats.get(hello.name)
         if hello.cluster is None or hello.name == self.name:
@@ -377,6 +394,8 @@ class Gateway:
                 f"{hello.name!r} is not another member of cluster {identity.cluster.hex()[:8]}",
             )
         if seat is None:
+            if self._is_news(hello):
+                return None
             return Refusal(
                 MembershipError.code,
                 f"{hello.name!r} is no member of cluster {identity.cluster.hex()[:8]}: it was "

@@ -40,7 +40,7 @@ Push = Callable[[PeerUp | PeerDown], None]
 OnRefusal = Callable[[str, Refusal], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LinkContext:
     """What all links of a member share."""
 
@@ -50,6 +50,7 @@ class LinkContext:
     push: Push
     on_refusal: OnRefusal
     complaints: Complaints
+    committed: tuple[int, bytes] = (0, b"")  # the configuration that we show
 
 
 class Link:
@@ -139,7 +140,10 @@ class Link:
         try:
             await self._context.network.connect(self.address, lambda: protocol)
             identity = self._context.identity
-            hello = Hello(MEMBER, identity.cluster, identity.name, identity.uuid)
+            hello = Hello(
+                MEMBER, identity.cluster, identity.name, identity.uuid,
+                configuration=self._context.committed,
+            )  # fmt: skip
             protocol.write(hello.frame())
             await greeted
             self._stands(protocol)
@@ -251,11 +255,17 @@ class Links:
         )
         self.follow(seats)
 
-    def follow(self, seats: Mapping[str, Seat]) -> None:
-        """These are the members now: dial who is new or moved, drop who is not among them."""
+    def follow(
+        self, seats: Mapping[str, Seat], committed: tuple[int, bytes] = (0, b"")
+    ) -> None:
+        """These are the members now: dial who is new or moved, drop who is not among them.
+
+        ``committed`` is the configuration, with its index, to be shown to whoever is dialled.
+        """
         context = self._context
         if context is None:
             return
+        context.committed = committed
         for peer, link in list(self._links.items()):
             if seats.get(peer) != link.seat:
                 self._drop(peer)

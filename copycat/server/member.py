@@ -52,6 +52,7 @@ from .effects import (
     PeerDown,
     PeerFrame,
     PeerUp,
+    RosterHeard,
 )
 from .peerwire import decode_message, encode_message
 from .roster import PlacedRoster, Rosters, newer
@@ -207,6 +208,8 @@ class Member:
                 self._inputs.append(PeerRefused(input_.peer))
         elif isinstance(input_, PeerUp):
             self._peer_up(input_.peer)
+        elif isinstance(input_, RosterHeard):
+            self._administration.heard(input_.index, input_.roster)
         return True
 
     def _peer_up(self, peer: str) -> None:
@@ -472,6 +475,7 @@ class Member:
         seats = self._administration.take_news()
         if seats is not None:
             self._effects.seats = seats
+            self._effects.committed = self._administration.committed
             self._alone = len(self._raft.membership.electors) == 1
             self._is_out = self._administration.is_out
         if self._is_out and not self._raft.is_leader:

@@ -236,3 +236,25 @@ def test_changes_survive_crashes(seed: int) -> None:
         world.run(1.0)
     judge(world, client)
     assert len(world.members()[0]) == 3
+
+
+def test_who_was_away_finds_a_cluster_of_strangers() -> None:
+    """All the members that it knew were replaced meanwhile: the leader makes itself known."""
+    world = World(12, ("n1", "n2", "n3"))
+    client = working(world)
+    away = next(each for each in world.nodes if each != world.leader())
+    world.crash(away)
+    for name in ("m1", "m2"):
+        world.join(name)
+        assert world.run(30, lambda name=name: world.leader() and name in world.members()[0])
+    for name in ("n1", "n2", "n3"):
+        if name != away:
+            assert world.wish("remove", name)[0] == "done"
+            world.nodes[name].is_out, world.nodes[name].applier = True, None
+            if world.nodes[name].member is not None:
+                world.crash(name)
+    client.want(200)
+    world.start(away)
+    assert world.run(30, lambda: client.done)
+    judge(world, client)
+    assert sorted(world.members()[0]) == sorted(["m1", "m2", away])

@@ -59,8 +59,8 @@ class Sides:
     def announce(self, term: int, leader: str | None) -> None:
         self.deeds.append(("announce", term, leader))
 
-    def follow(self, seats: Mapping[str, Seat]) -> None:
-        self.deeds.append(("follow", dict(seats)))
+    def follow(self, seats: Mapping[str, Seat], committed: object) -> None:
+        self.deeds.append(("follow", dict(seats), committed))
 
     def turn_done(self) -> None:
         self.deeds.append("done")

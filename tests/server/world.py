@@ -28,6 +28,7 @@ from copycat.server.effects import (
     PeerDown,
     PeerFrame,
     PeerUp,
+    RosterHeard,
 )
 from copycat.server.hardstate import HardStateFile
 from copycat.server.member import Member, MemberOptions
@@ -59,6 +60,7 @@ class Node:
         self.inbox: list[MemberInput] = []
         self.turn_at: float | None = None
         self.wake_at = 0.0
+        self.committed = (0, b"")
         self.seats: Mapping[str, Seat] | None = None  # whom it speaks with
         self.lane_free = {"log": 0.0, "background": 0.0}
         self.applier: Applier | None = None
@@ -228,7 +230,7 @@ class World:
         if effects.fatal is not None:
             raise effects.fatal
         if effects.seats is not None:
-            node.seats = effects.seats
+            node.seats, node.committed = effects.seats, effects.committed
         for peer, frames in effects.peer_frames:
             self._to_peer(node, peer, frames)
         for connection, frames in effects.client_frames:
@@ -257,8 +259,13 @@ class World:
         if (node.name, peer) in self.cut or node.seats is None or peer not in node.seats:
             return
         target = self.nodes.get(peer)
-        if target is None or target.seats is None or node.name not in target.seats:
-            return  # the gateway there would refuse it
+        if target is None or target.seats is None:
+            return
+        if node.name not in target.seats:
+            index, encoded = node.committed  # the gateway there refuses it, or learns of it
+            if index > target.committed[0] and node.name in Roster.decode(encoded).seats:
+                self.push(target, RosterHeard(index, Roster.decode(encoded)), 0.001)
+            return
         for type_, payload in FrameBuffer(1 << 30, expect_preamble=False).feed(frames):
             if self.chance.random() >= self.loss:
                 frame = PeerFrame(node.name, type_, payload)
