@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ._core import COMPILED as COMPILED
+    from .cluster import Cluster as Cluster
     from .errors import CommandFailed as CommandFailed
     from .errors import ConfigurationError as ConfigurationError
     from .errors import ConflictError as ConflictError
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from .types import Address as Address
     from .types import Consistency as Consistency
     from .types import EventType as EventType
+    from .types import MemberInfo as MemberInfo
     from .types import MemberType as MemberType
     from .types import Mode as Mode
     from .types import SessionState as SessionState
@@ -80,6 +82,7 @@ __all__ = [
     "AsyncLong",
     "AsyncMap",
     "Claim",
+    "Cluster",
     "CommandFailed",
     "Commit",
     "ConfigurationError",
@@ -101,6 +104,7 @@ __all__ = [
     "LeadershipLost",
     "LockLost",
     "MapEvent",
+    "MemberInfo",
     "MemberType",
     "MembershipError",
     "MisuseError",
@@ -139,6 +143,7 @@ __all__ = [
 
 _HOMES = {
     "_core": "COMPILED",
+    "cluster": "Cluster",
     "errors": (
         "CommandFailed ConfigurationError ConflictError CopycatError CorruptLogError "
         "DataDirectoryInUse DeadlineError DiskFullError ForkedError LeadershipLost LockLost "
@@ -157,7 +162,7 @@ _HOMES = {
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",
     "testing.local_cluster": "local_cluster",
-    "types": "Address Consistency EventType MemberType Mode SessionState Versioned",
+    "types": "Address Consistency EventType MemberInfo MemberType Mode SessionState Versioned",
 }
 """Module -> the names above that live there."""
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}

@@ -155,6 +155,11 @@ class Route:
         return self._cluster
 
     @property
+    def term(self) -> int:
+        """The newest term that was heard of."""
+        return self._term
+
+    @property
     def any_link(self) -> Link | None:
         """A connection to any member: what is not the leader's alone can be asked there."""
         return self._current or next(iter(self._links.values()), None)
@@ -228,11 +233,13 @@ class Route:
         elif not link.name:
             raise FormatError(f"frame {type_} came before WELCOME")
         elif type_ == Frame.LEADER:
-            term, leader, address = _leader_of(payload)
+            term, leader, members = _leader_of(payload)
+            if members and term >= self._term:
+                self.members = members
             if leader is None and link is self._current and term >= self._current_term:
                 self._drop_current()
                 self._look()
-            self._learn(term, leader, address)
+            self._learn(term, leader)
         elif self.listener is not None:
             self.listener.frame(link, type_, payload)
 
@@ -327,13 +334,13 @@ class Route:
         if self._current is not None and not self._suspecting:
             self._close_others()
             return
-        self._learn(welcome.term, welcome.leader, None)
+        self._learn(welcome.term, welcome.leader)
         if self._current is None and self.leader == name:
-            self._learn(self._term, name, None)
+            self._learn(self._term, name)
         if self._current is None and self.listener is not None:
             self.listener.member_found(link)
 
-    def _learn(self, term: int, leader: str | None, address: str | None) -> None:
+    def _learn(self, term: int, leader: str | None) -> None:
         """Somebody says who leads ``term``."""
         if term < self._term or leader is None:
             return
@@ -345,8 +352,6 @@ class Route:
         if self._current is not None and self._current.name != leader:
             self._drop_current()  # the connection stays, in case the new leader is short-lived
         self._term, self.leader = term, leader
-        if address is not None and leader not in self.members:
-            self.members[leader] = parse_address(address)
         link = self._links.get(leader)
         if link is not None:
             self._adopt(link, term)
@@ -383,11 +388,11 @@ def _reason(problem: BaseException) -> str:
     return str(problem) or type(problem).__name__
 
 
-def _leader_of(payload: bytes) -> tuple[int, str | None, str | None]:
+def _leader_of(payload: bytes) -> tuple[int, str | None, dict[str, Address]]:
     fields = unpack_control(payload)
     if not (isinstance(fields, list) and len(fields) == 3 and isinstance(fields[0], int)):
-        raise FormatError("a LEADER frame has a term, a name and an address")
-    term, leader, address = fields
-    if not all(text is None or isinstance(text, str) for text in (leader, address)):
-        raise FormatError("a leader's name and address are text")
-    return term, leader, address
+        raise FormatError("a LEADER frame has a term, a name and the members")
+    term, leader, members = fields
+    if not (leader is None or isinstance(leader, str)) or not isinstance(members, dict):
+        raise FormatError("a leader's name is text, and the members are a map")
+    return term, leader, {str(name): parse_address(text) for name, text in members.items()}

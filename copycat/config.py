@@ -39,6 +39,7 @@ class ServerOptions:
         listen: where it listens; None for a lone member without a network.
         advertise: where others reach it; None if it does not listen.
         members: every founding member's name and address, this one included.
+        join: some members of the running cluster that a member with an empty directory joins.
         data: the data directory; None with ``storage="memory"``.
         storage: ``"disk"`` or ``"memory"`` (nothing survives the process).
         fsync: ``"always"``, or ``"unsafe-never"``: acknowledged writes are lost in a power cut.
@@ -54,6 +55,7 @@ class ServerOptions:
     listen: Address | None = None
     advertise: Address | None = None
     members: Mapping[str, Address] = field(default_factory=dict)
+    join: tuple[Address, ...] = ()
     data: Path | None = None
     storage: str = "disk"
     fsync: str = "always"
@@ -99,6 +101,9 @@ def server_options(**settings: object) -> ServerOptions:
     members = parse_members(given.get("members", {}))
     listen = _address(given.get("listen"), "listen", allow_zero=True)
     advertise = _address(given.get("advertise"), "advertise")
+    join = parse_join(given.get("join", ()))
+    if join:
+        _check_joining(given, members, advertise or listen)
     listen, advertise, members = _addresses(name, listen, advertise, members)
     storage = _choice(given.get("storage", "disk"), "storage", STORAGES)
     election_timeout = duration(given.get("election_timeout", 1.0), "election_timeout")
@@ -117,6 +122,7 @@ def server_options(**settings: object) -> ServerOptions:
         listen=listen,
         advertise=advertise,
         members=members,
+        join=join,
         data=_data(given.get("data"), storage),
         storage=storage,
         fsync=_choice(given.get("fsync", "always"), "fsync", FSYNCS),
@@ -183,6 +189,37 @@ def parse_members(value: object) -> dict[str, Address]:
                 raise ConfigurationError(f"{other} and {name} are both listed at {parsed}")
         members[name] = parsed
     return members
+
+
+def parse_join(value: object) -> tuple[Address, ...]:
+    """The addresses to join at: a list of them, or ``"host:port,host:port"``."""
+    parts = [each for each in value.split(",") if each.strip()] if isinstance(value, str) else value
+    if not isinstance(parts, (list, tuple)):
+        raise ConfigurationError(
+            f"join = {value!r} is no list of addresses", hint='write for example ["10.0.0.1:7400"]'
+        )
+    found = [_address(each, "join") for each in parts]
+    return tuple(each for each in found if each is not None)
+
+
+def _check_joining(
+    given: Mapping[str, object], members: Mapping[str, Address], own: Address | None
+) -> None:
+    """Who joins has a name that it was given on purpose, and an address for the others."""
+    if members:
+        raise ConfigurationError(
+            "join and members contradict each other",
+            hint="members= founds a cluster, or restarts a founder; join= is for a running one",
+        )
+    if "name" not in given:
+        raise ConfigurationError(
+            "who joins needs a name of its own", hint='open("n4", listen=..., join=[...])'
+        )
+    if own is None or own.host in WILDCARDS:
+        raise ConfigurationError(
+            "who joins needs an address at which the members reach it",
+            hint="pass listen=, and advertise= if that is a wildcard",
+        )
 
 
 def duration(value: object, setting: str) -> float:

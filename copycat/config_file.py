@@ -31,6 +31,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "advertise": str,
     "data": str,
     "members": str,
+    "join": _listed,
     "machines": _listed,
     "storage": str,
     "fsync": str,

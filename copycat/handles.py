@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from .client import Route, parse_addresses
+from .cluster import Cluster
 from .errors import ConfigurationError, MisuseError
 from .lifetime import SessionOptions
 from .machine import EventDescriptor, Operation, StateMachine, events_of, operations_of
@@ -179,8 +180,14 @@ class Node:
 class Copycat:
     """One process's share of a cluster. Belongs to the event loop it was opened in."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, cluster: Cluster) -> None:
         self._access = access
+        self._cluster = cluster
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster: its members, its leader, and how both are changed."""
+        return self._cluster
 
     @property
     def session(self) -> Session:
@@ -350,7 +357,8 @@ def connect(
         codec = Serializer() if serializer is None else serializer
         route = Route(parsed, network, random, name=client_name, uuid=uuid)
         session = Session(route, codec, clock, random, options, client_name)
-        return session, CopycatClient(Access(session, codec, random, client_name))
+        access = Access(session, codec, random, client_name)
+        return session, CopycatClient(access, Cluster(session, route))
 
     return Connecting(open_, options.timeout)
 

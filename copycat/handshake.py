@@ -25,17 +25,23 @@ MEMBERS_LIMIT = 1024
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who dials. ``cluster`` is None for a client that does not know it yet."""
+    """Who dials. ``cluster`` is None for a client that does not know it yet.
+
+    A member also shows the newest configuration that it knows to be committed, with its index: who
+    was away learns from it where the members are that were added meanwhile.
+    """
 
     role: str
     cluster: bytes | None = None
     name: str = ""
     uuid: bytes = b""
     protocol: int = PROTOCOL_VERSION
+    configuration: tuple[int, bytes] = (0, b"")
 
     def frame(self) -> bytes:
         """This as one frame."""
         fields = {
+            "configuration": list(self.configuration),
             "protocol": self.protocol,
             "role": self.role,
             "cluster": self.cluster,
@@ -54,6 +60,7 @@ class Hello:
             map_.text("name"),
             map_.id("uuid"),
             map_.integer("protocol"),
+            map_.placed("configuration"),
         )
 
 
@@ -189,6 +196,16 @@ class Fields:
             if max(len(key), len(address)) > NAME_LIMIT:
                 raise FormatError(f"{name} has a name or an address that is too long")
         return value
+
+    def placed(self, name: str) -> tuple[int, bytes]:
+        """An index and bytes."""
+        value = self._map.get(name)
+        if not (isinstance(value, list) and len(value) == 2):
+            raise FormatError(f"{name} is not an index with bytes")
+        index, data = value
+        if type(index) is not int or index < 0 or not isinstance(data, bytes):
+            raise FormatError(f"{name} is not an index with bytes")
+        return index, data
 
     def raw(self, name: str) -> object:
         """Whatever is there."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from . import handles
 from ._core import COMPILED
@@ -23,6 +23,8 @@ from .config import ServerOptions, server_options
 from .config_file import load_machines, read_settings
 from .errors import (
     ConfigurationError,
+    CopycatError,
+    MembershipError,
     MisuseError,
     SecurityError,
     UnavailableError,
@@ -43,6 +45,7 @@ from .server.clock import RealClock
 from .server.disk import RealDisk
 from .server.gateway import Gateway
 from .server.identity import Identity, load_identity
+from .server.joining import Joining
 from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
@@ -116,7 +119,8 @@ class RunningMember:
             )
         doors.disk.lock()
         members = dict(options.members)
-        identity = load_identity(doors.disk, self.name, members or [self.name], doors.random)
+        founders = None if options.join else members or [self.name]
+        identity = load_identity(doors.disk, self.name, founders, doors.random)
         self._gateway = Gateway(
             self.name, doors.network, self._asked, max_clients=options.max_connections
         )
@@ -124,12 +128,26 @@ class RunningMember:
         self.address = await self._gateway.listen(listen)
         if self.name not in members or members[self.name].port == 0:
             members[self.name] = self.address
-        self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
-        self.identity = identity = await self._bootstrap.run()
+        self.identity = identity = await self._belong(identity, members)
         self._run(identity, members)
+
+    async def _belong(self, identity: Identity, members: Mapping[str, Address]) -> Identity:
+        """Found or find the cluster that this member is of."""
+        options, doors = self.options, self._doors
+        if options.join or identity.joined is not None:
+            if identity.founded:
+                return identity
+            here = members[self.name]
+            return await Joining(
+                identity, here, options.join, doors.disk, doors.network, doors.random
+            ).run()
+        self._bootstrap = Bootstrap(identity, members, doors.disk, doors.network, doors.random)
+        return await self._bootstrap.run()
 
     def _run(self, identity: Identity, members: Mapping[str, Address]) -> None:
         options, doors = self.options, self._doors
+        index, roster = identity.told
+        told = (index, roster.relocated(members))
         loop = asyncio.get_running_loop()
         applier = Applier(self._machines, self._serializer or Serializer())
         self._store = store = Store(
@@ -146,7 +164,7 @@ class RunningMember:
         raft = RaftOptions(election_timeout=options.election_timeout, heartbeat=options.heartbeat)
         self.member = Member(
             self.name,
-            identity.founders,
+            told,
             store,
             applier,
             options=MemberOptions(raft, snapshot_bytes=options.snapshot_bytes),
@@ -154,15 +172,13 @@ class RunningMember:
             now=doors.clock.now(),
             wall_us=int(doors.clock.wall() * 1e6),
         )
-        self._links = links = Links(
-            identity, members, doors.network, doors.random, on_refusal=self._refused
-        )
+        self._links = links = Links(identity, doors.network, doors.random, on_refusal=self._refused)
         gateway = self._required(self._gateway)
         self._pump = pump = Pump(
             self.member, doors.disk, doors.clock, links, gateway, loop, name=self.name
         )
-        gateway.start(identity, members, pump.push, links.nudge)
-        links.start(pump.push, pump.fail)
+        gateway.start(identity, told[1].seats, pump.push, links.nudge)
+        links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
 
     async def stop(self) -> None:
@@ -199,18 +215,28 @@ class RunningMember:
         """A peer does not want us: if we are not of its cluster, going on would be pointless."""
         if self.member is None or self._pump is None:
             return
-        if refusal.code in (WrongClusterError.code, SecurityError.code):
+        status = self.member.status()
+        if status["peers_up"]:
+            self._refusals.clear()  # some know us, and the others will
+            return
+        if refusal.code in (WrongClusterError.code, SecurityError.code, MembershipError.code):
             self._refusals.add(peer)
-        others = len(self.options.members) - 1
+        others = [voter for voter in cast("list[str]", status["voters"]) if voter != self.name]
         # One peer that refuses us may itself be the stranger; we are, if most of them do.
-        if not self.member.status()["peers_up"] and 2 * len(self._refusals) > others:
-            self._pump.fail(
-                WrongClusterError(
-                    f"{peer} refuses {self.name}: {refusal.message}. Nothing was changed",
-                    hint="give this member the data directory it was founded with, or the members "
-                    "of its own cluster",
-                )
+        if 2 * len(self._refusals.intersection(others)) <= len(others):
+            return
+        if refusal.code == MembershipError.code:
+            problem: CopycatError = MembershipError(
+                f"{peer} refuses {self.name}: {refusal.message}",
+                hint="to bring it back, remove its data directory and open it with join=[...]",
             )
+        else:
+            problem = WrongClusterError(
+                f"{peer} refuses {self.name}: {refusal.message}. Nothing was changed",
+                hint="give this member the data directory it was founded with, or the members "
+                "of its own cluster",
+            )
+        self._pump.fail(problem)
 
     def _saved(self, state: HardState) -> None:
         self._required(self.member).hard_state_saved(state)
@@ -229,7 +255,7 @@ class CopycatServer(Copycat):
     """A member of a cluster inside this process, with the same face as a client's."""
 
     def __init__(self, client: CopycatClient, running: RunningMember) -> None:
-        super().__init__(client._access)
+        super().__init__(client._access, client.cluster)
         self._running = running
 
     @property
@@ -285,7 +311,8 @@ class Opening:
 
     async def _connect(self, running: RunningMember) -> CopycatClient:
         """The member's own client; waits, audibly, until there is a leader."""
-        addresses = [running.address, *running.options.members.values()]
+        options = running.options
+        addresses = [running.address, *options.members.values(), *options.join]
         waited = 0
         while True:
             self._connection = connect(
@@ -333,6 +360,7 @@ def open(  # the name of the API
     advertise: str | Address | None = None,
     data: str | None = None,
     members: Mapping[str, str | Address] | None = None,
+    join: Iterable[str | Address] | str | None = None,
     machines: Iterable[type[StateMachine]] | None = None,
     types: Serializer | None = None,
     storage: str | None = None,
@@ -357,6 +385,9 @@ def open(  # the name of the API
         advertise: ``"host:port"`` under which others reach it, if that differs.
         data: the data directory; needs ``storage="memory"`` if there is none.
         members: names and addresses.
+        join: addresses of a running cluster: a member with an empty data directory asks to be
+            added there, under its ``name``, and becomes a voter as soon as it has caught up. One
+            that is a member already just starts. A name whose data was lost comes back so.
         machines: your `StateMachine` classes; the same on every member.
         types: a `Serializer` with your registered types.
         storage: "disk", or "memory" (nothing survives the process).
@@ -375,6 +406,7 @@ def open(  # the name of the API
     """
     settings: dict[str, Any] = {
         "name": name, "listen": listen, "advertise": advertise, "data": data, "members": members,
+        "join": None if join is None else join if isinstance(join, str) else list(join),
         "machines": machines, "storage": storage, "fsync": fsync, "timeout": timeout,
         "election_timeout": election_timeout, "heartbeat": heartbeat,
         "session_timeout": session_timeout, "segment_bytes": segment_bytes,

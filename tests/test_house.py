@@ -34,17 +34,19 @@ MAY_IMPORT = {
     "network": GROUND | SHARED,
     **dict.fromkeys(CLIENT, GROUND | SHARED | CLIENT | {"_core"}),
     "resources": GROUND | SHARED | CLIENT | {"_core"},
-    "handles": GROUND | SHARED | CLIENT | {"resources"},
+    "cluster": GROUND | SHARED | CLIENT,
+    "handles": GROUND | SHARED | CLIENT | {"cluster", "resources"},
     "server": GROUND | SHARED | {"raft", "_core"},
     "node": GROUND | SHARED | CLIENT | {"raft", "_core", "network"}
-    | {"resources", "handles", "server"},
+    | {"resources", "cluster", "handles", "server"},
 }  # fmt: skip
 """Room -> rooms beneath it. The rooms not named here (cli, demo, testing) stand on the roof."""
 
 ROOF = {"cli", "demo", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
-    "applier", "desk", "executor", "member", "sessions", "store", "system", "transfer", "tree",
+    "administration", "applier", "desk", "executor", "member", "roster", "sessions", "store",
+    "system", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",

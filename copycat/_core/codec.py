@@ -49,7 +49,7 @@ class Frame(enum.IntEnum):
     ANSWERS = 34  # ANSWERS_HEAD, then results: for queries
     EVENTS = 35  # EVENTS_HEAD, then msgpack list of [resource, event name, value bytes]
     REJECT = 36  # REJECT_HEAD, then msgpack [message]
-    LEADER = 37  # msgpack [term, leader name | None, address | None]
+    LEADER = 37  # msgpack [term, leader name | None, {member: address}]
     ATTACHED = 38  # ATTACHED_HEAD
     ADMIN_REPLY = 39  # msgpack [request id, error message | None, value]
     KEPT = 40  # KEPT_HEAD: a keep-alive was applied

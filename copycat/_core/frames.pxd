@@ -15,6 +15,7 @@ cdef enum:  # see layout.py; kernel.pyx compares them when it is loaded
     BATCH_SIZE = 48
     BATCH_WORD = 0x31424343  # "CCB1"
     LONGEST_IMAGE = 64 << 20
+    KNOWN_FLAGS = 2  # a configuration
     FRAME_SIZE = 40
     FRAME_WORD = 0x31464343  # "CCF1"
     ALIGNMENT = 8
@@ -27,6 +28,7 @@ cdef struct Batch:
     uint64_t time_us
     uint32_t crc
     uint32_t count
+    uint32_t flags
 
 
 cdef inline bint claimed_batch(
@@ -34,7 +36,10 @@ cdef inline bint claimed_batch(
 ) noexcept nogil:
     """The header at ``at``, if it can be one whose image ends within ``end``."""
     cdef const uint8_t* head = data + at
-    if at > end - BATCH_SIZE or load32(head) != BATCH_WORD or load32(head + 12):
+    if at > end - BATCH_SIZE or load32(head) != BATCH_WORD:
+        return False
+    batch.flags = load32(head + 12)
+    if batch.flags & ~<uint32_t>KNOWN_FLAGS:
         return False
     batch.crc = load32(head + 4)
     batch.length = load32(head + 8)
@@ -112,6 +117,7 @@ cdef struct Chain:  # where a walk over frames stands
     uint64_t time_us
     Pairs index
     Pairs terms
+    Pairs flagged
 
 
 cdef inline bint walk(
@@ -137,6 +143,9 @@ cdef inline bint walk(
         if not chain.terms.count or frame.batch.term != last_term:
             last_term = frame.batch.term
             if not push(&chain.terms, chain.next_index, last_term):
+                return False
+        if frame.batch.flags:
+            if not push(&chain.flagged, chain.next_index, frame.batch.flags):
                 return False
         chain.next_index += frame.batch.count
         chain.offset += frame.padded

@@ -17,6 +17,7 @@ from .layout import (
     BATCH_MAGIC,
     COMMAND_HEADER,
     COMMAND_HEADER_SIZE,
+    CONFIGURATION_FLAG,
     FRAME_ALIGNMENT,
     FRAME_CRC_FROM,
     FRAME_HEADER,
@@ -111,7 +112,9 @@ def slice_run(buffer: Buffer, offset: int, skip: int) -> bytes:
     return header + bytes(buffer[at:stop])
 
 
-def seal_batch(runs: list[bytes], base_index: int, term: int, time_us: int) -> bytes:
+def seal_batch(
+    runs: list[bytes], base_index: int, term: int, time_us: int, flags: int = 0
+) -> bytes:
     """The image of a batch that holds ``runs`` (each one checked); counts are read from them."""
     count = 0
     length = BATCH_HEADER_SIZE
@@ -119,7 +122,7 @@ def seal_batch(runs: list[bytes], base_index: int, term: int, time_us: int) -> b
         count += int.from_bytes(run[4:8], "little")
         length += len(run)
     header = BATCH_HEADER.pack(
-        BATCH_MAGIC, 0, length, 0, base_index, term, time_us, count, len(runs)
+        BATCH_MAGIC, 0, length, flags, base_index, term, time_us, count, len(runs)
     )
     crc = zlib.crc32(header[BATCH_CRC_FROM:])
     for run in runs:
@@ -143,7 +146,7 @@ def scan_batches(
         header = _checked_header(view, at, end)
         if header is None:
             raise FormatError(f"no valid batch at offset {at}")
-        length, base, term, time_us, count = header
+        length, base, term, time_us, count, _ = header
         found.append((at, length, base, count, term, time_us))
         at += length
     return found
@@ -246,7 +249,10 @@ def scan_frames(
     previous_crc: int,
     next_index: int,
     stride: int,
-) -> tuple[int, int, int, int, int, list[tuple[int, int]], list[tuple[int, int]]]:
+) -> tuple[
+    int, int, int, int, int,
+    list[tuple[int, int]], list[tuple[int, int]], list[tuple[int, int]],
+]:  # fmt: skip
     """Walk and verify the frames that chain from ``offset``; stop at the first that does not.
 
     A frame chains when magic and checksums hold, its offset is where it lies, its generation is
@@ -254,13 +260,15 @@ def scan_frames(
     and its base index is the next index.
 
     Returns (stop offset, generation, previous_crc, next_index, time_us of the last batch or 0,
-    sparse index, terms). The sparse index holds (base_index, frame offset) of the first frame and
-    then of each frame at least ``stride`` bytes after the last one noted; terms holds
-    (base_index, term) of the first frame and of each where the term changes.
+    sparse index, terms, flagged). The sparse index holds (base_index, frame offset) of the first
+    frame and then of each frame at least ``stride`` bytes after the last one noted; terms holds
+    (base_index, term) of the first frame and of each where the term changes; flagged holds
+    (base_index, flags) of each batch with a flag.
     """
     view = memoryview(buffer)
     index: list[tuple[int, int]] = []
     terms: list[tuple[int, int]] = []
+    flagged: list[tuple[int, int]] = []
     time_us = 0
     noted = -stride
     last_term = -1
@@ -281,10 +289,12 @@ def scan_frames(
         if header[2] != last_term:
             last_term = header[2]
             terms.append((next_index, last_term))
+        if header[5]:
+            flagged.append((next_index, header[5]))
         time_us = header[3]
         next_index += header[4]
         offset += length
-    return offset, generation, previous_crc, next_index, time_us, index, terms
+    return offset, generation, previous_crc, next_index, time_us, index, terms, flagged
 
 
 def find_frame(
@@ -314,26 +324,26 @@ def find_frame(
 
 def _checked_header(
     view: memoryview, at: int, end: int
-) -> tuple[int, int, int, int, int] | None:
-    """(length, base_index, term, time_us, count) of a whole and valid image at ``at``."""
+) -> tuple[int, int, int, int, int, int] | None:
+    """(length, base_index, term, time_us, count, flags) of a whole and valid image at ``at``."""
     if at + BATCH_HEADER_SIZE > end:
         return None
     magic, crc, length, flags, base, term, time_us, count, _ = BATCH_HEADER.unpack_from(view, at)
     if (
         magic != BATCH_MAGIC
-        or flags
+        or flags & ~CONFIGURATION_FLAG
         or count == 0
         or not BATCH_HEADER_SIZE <= length <= MAX_BATCH_BYTES
         or at + length > end
         or zlib.crc32(view[at + BATCH_CRC_FROM : at + length]) != crc
     ):
         return None
-    return length, base, term, time_us, count
+    return length, base, term, time_us, count, flags
 
 
 def _checked_frame(
     view: memoryview, at: int, end: int
-) -> tuple[int, int, int, int, tuple[int, int, int, int, int]] | None:
+) -> tuple[int, int, int, int, tuple[int, int, int, int, int, int]] | None:
     """(generation, durable_index, previous_crc, padded length, image header) of a whole frame."""
     if at + FRAME_HEADER_SIZE + BATCH_HEADER_SIZE > end:
         return None

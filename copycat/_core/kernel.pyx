@@ -18,7 +18,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .frames cimport (
-    ALIGNMENT, BATCH_SIZE, BATCH_WORD, FRAME_SIZE, FRAME_WORD, LONGEST_IMAGE,
+    ALIGNMENT, BATCH_SIZE, BATCH_WORD, FRAME_SIZE, FRAME_WORD, KNOWN_FLAGS, LONGEST_IMAGE,
     Batch, Chain, Frame, Pairs, claimed_batch, crc32_update, seek, walk,
 )
 from .memory cimport View, let_go, load32, load64, plain, store32, store64, view_of
@@ -56,9 +56,12 @@ COMPILED = True
 
 crc32_prepare()
 
-if (BATCH_SIZE, RUN_SIZE, COMMAND_SIZE, RESULT_SIZE, FRAME_SIZE, ALIGNMENT, LONGEST_IMAGE) != (
+if (
+    BATCH_SIZE, RUN_SIZE, COMMAND_SIZE, RESULT_SIZE, FRAME_SIZE, ALIGNMENT, LONGEST_IMAGE,
+    KNOWN_FLAGS,
+) != (
     BATCH_HEADER.size, RUN_HEADER.size, COMMAND_HEADER.size, RESULT_HEADER.size, FRAME_HEADER.size,
-    layout.FRAME_ALIGNMENT, layout.MAX_BATCH_BYTES,
+    layout.FRAME_ALIGNMENT, layout.MAX_BATCH_BYTES, layout.CONFIGURATION_FLAG,
 ) or (BATCH_WORD.to_bytes(4, "little"), FRAME_WORD.to_bytes(4, "little")) != (
     layout.BATCH_MAGIC, layout.FRAME_MAGIC
 ):
@@ -256,9 +259,9 @@ def slice_run(buffer, Py_ssize_t offset, Py_ssize_t skip):
 
 # -- batches -----------------------------------------------------------------------------------
 
-def seal_batch(runs, base_index, term, time_us):
+def seal_batch(runs, base_index, term, time_us, flags=0):
     """See ``kernel.py``."""
-    cdef uint64_t base, term_, time
+    cdef uint64_t base, term_, time, flags_
     cdef uint64_t count = 0
     cdef uint64_t length = BATCH_SIZE
     cdef Py_ssize_t position, size
@@ -285,16 +288,19 @@ def seal_batch(runs, base_index, term, time_us):
         or not plain(<PyObject*>base_index, MAX_U64, &base)
         or not plain(<PyObject*>term, MAX_U64, &term_)
         or not plain(<PyObject*>time_us, MAX_U64, &time)
+        or not plain(<PyObject*>flags, MAX_U32, &flags_)
     ):
         BATCH_HEADER.pack(
-            layout.BATCH_MAGIC, 0, length, 0, base_index, term, time_us, count, len(parts)
+            layout.BATCH_MAGIC, 0, length, flags, base_index, term, time_us, count, len(parts)
         )  # raises, unless a number was only dressed up
-        return seal_batch(parts, as_index(base_index), as_index(term), as_index(time_us))
+        return seal_batch(
+            parts, as_index(base_index), as_index(term), as_index(time_us), as_index(flags)
+        )
     sealed = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
     image = <uint8_t*>PyBytes_AS_STRING(sealed)
     store32(image, BATCH_WORD)
     store32(image + 8, <uint32_t>length)
-    store32(image + 12, 0)
+    store32(image + 12, <uint32_t>flags_)
     store64(image + 16, base)
     store64(image + 24, term_)
     store64(image + 32, time)
@@ -566,10 +572,12 @@ def scan_frames(
         return (
             chain.offset, chain.generation, chain.previous_crc, chain.next_index, chain.time_us,
             pairs_as_list(&chain.index), pairs_as_list(&chain.terms),
+            pairs_as_list(&chain.flagged),
         )
     finally:
         free(chain.index.data)
         free(chain.terms.data)
+        free(chain.flagged.data)
         let_go(&view)
 
 

@@ -10,6 +10,7 @@ it lies)::
          4    4 crc32 of bytes [8, length)        zlib's polynomial
          8    4 length of the whole image, header included
         12    4 flags   bit 0: the runs are one lz4 block (reserved, not written yet)
+                        bit 1: it brings a configuration, see below
         16    8 base_index   log index of the first command
         24    8 term
         32    8 time_us      log time in microseconds, never decreasing
@@ -30,6 +31,17 @@ leader moves it)::
         32    4 body_length     bytes of all commands
         36    4 reserved (0)
         40    - commands
+
+**Configuration**: a batch of its own with flag bit 1, so that nobody else need look inside, and in
+it one run of kind CONFIGURATION with one command of resource 0 and operation 0. Its arguments are
+a msgpack array::
+
+    [voters, learners, outgoing, joining, members]
+
+The first four are arrays of names; ``outgoing`` is not empty in a joint configuration, ``joining``
+are the learners that become voters when they have caught up. ``members`` maps every name to
+``["host:port", uuid]``; the uuid has 16 bytes, or none for a place that is kept for somebody who is
+still to come. A snapshot holds the same array.
 
 **Command**::
 
@@ -90,6 +102,9 @@ BATCH_MAGIC = b"CCB1"
 BATCH_HEADER = struct.Struct("<4sIIIQQQII")
 BATCH_HEADER_SIZE = BATCH_HEADER.size
 BATCH_CRC_FROM = 8
+BATCH_FLAGS_OFFSET = 12
+CONFIGURATION_FLAG = 2
+"""Of a batch that brings a configuration; batches with any other flag are not read."""
 
 RUN_HEADER = struct.Struct("<BBHIQQQII")
 RUN_HEADER_SIZE = RUN_HEADER.size
@@ -124,7 +139,7 @@ class Kind(enum.IntEnum):
     REGISTER = 3  # session 0; arguments [client_uuid, timeout_ms, name, proof]; session = its index
     KEEP_ALIVE = 4  # arguments [event_index]: events up to it were received
     UNREGISTER = 5  # arguments []
-    CONFIGURATION = 6  # ends its batch
+    CONFIGURATION = 6  # session 0; alone in its batch, see above
     TICK = 7  # session 0; only carries log time
 
 

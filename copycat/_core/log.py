@@ -92,12 +92,14 @@ class Log:
         self.last_index = 0
         self.durable_index = 0
         self.last_time_us = 0
+        self.configurations: list[int] = []  # indexes where recovery found one
 
     def adopt(
         self,
         segments: Sequence[Segment],
         spares: Sequence[tuple[int, File]],
         terms: Terms,
+        configurations: Sequence[int],
         *,
         next_id: int,
         generation: int,
@@ -105,6 +107,7 @@ class Log:
         last_time_us: int,
     ) -> None:
         """Take over what `recovery.recover` found."""
+        self.configurations = list(configurations)
         self._segments = list(segments)
         self._spares = list(spares)
         self._terms = terms
@@ -411,6 +414,7 @@ class Log:
         self._staged.clear()
         self._writing = None
         self._forget_from(0)
+        self.configurations.clear()
         self._terms = Terms(index, term)
         self._previous_crc = 0
         self.base_index = self.last_index = self.durable_index = index

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..errors import CorruptLogError, StorageError, WrongClusterError
 from ..ports import File
 from .kernel import find_frame, scan_frames
-from .layout import FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
+from .layout import CONFIGURATION_FLAG, FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
 from .log import Log
 from .segment import (
     Header,
@@ -55,6 +55,7 @@ class _Found:
     segments: list[Segment]
     spares: list[tuple[int, File]]
     terms: Terms
+    configurations: list[int]
     generation: int
     previous_crc: int
     next_index: int
@@ -81,7 +82,7 @@ def recover(
         torn = sorted(torn + [(header.segment_id, file) for file, header in used])
         used = []
     terms = Terms(used[0][1].base_index - 1, used[0][1].base_term) if used else Terms(base_index)
-    found = _Found([], spares, terms, 1, 0, terms.base_index + 1, 0)
+    found = _Found([], spares, terms, [], 1, 0, terms.base_index + 1, 0)
     if used:
         found.generation = used[0][1].generation
         found.previous_crc = used[0][1].previous_crc
@@ -101,6 +102,7 @@ def recover(
         found.segments,
         found.spares,
         found.terms,
+        found.configurations,
         next_id=max((id_ for id_, _ in files), default=0) + 1,
         # Whatever is left behind the end belongs to an older generation from now on.
         generation=found.generation + 1,
@@ -184,7 +186,7 @@ def _sort(
 
 def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
     segment = Segment(header.segment_id, file, header.base_index, header.previous_crc, stride)
-    end, generation, crc, next_index, time_us, entries, terms = scan_frames(
+    end, generation, crc, next_index, time_us, entries, terms, flagged = scan_frames(
         segment.view,
         SEGMENT_DATA_OFFSET,
         segment.size,
@@ -196,6 +198,7 @@ def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
     segment.note_scanned(end, next_index, entries)
     for first, term in terms:
         found.terms.append(first, term)
+    found.configurations += [base for base, flags in flagged if flags & CONFIGURATION_FLAG]
     found.segments.append(segment)
     # A truncation cut here: what stands behind belongs to an older generation.
     found.generation = read_cut_marker(segment.view, end) or generation

@@ -327,8 +327,8 @@ class Bootstrap:
                     f"{me.name} has an empty data directory, but cluster {other.cluster.hex()[:8]} "
                     f"was founded with another incarnation of {me.name}: its data was lost or "
                     f"moved. It takes no part and casts no vote",
-                    hint="bring back the old data directory; rejoining with an empty one is not "
-                    "possible yet",
+                    hint="bring back the old data directory, or let it come back as another "
+                    "incarnation: open it with join=[...] instead of members",
                 )
             )
         elif me.name == self._coordinator:

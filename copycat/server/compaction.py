@@ -14,6 +14,7 @@ from typing import Protocol
 from ..errors import SerializationError
 from ..raft import Raft
 from ..raft.inputs import Compacted, Input
+from .administration import Administration
 from .applier import Applier
 from .effects import Job
 from .snapshots import SnapshotInfo
@@ -49,7 +50,7 @@ class Compaction:
     """One member's snapshots of its own state.
 
     Args:
-        store, applier, raft, sender: the member's.
+        store, applier, raft, sender, administration: the member's.
         snapshot_bytes: of log applied since the last snapshot: time for a new one.
         retain_bytes: of log kept beyond the snapshot for followers that lag.
         host: the member.
@@ -61,6 +62,7 @@ class Compaction:
         applier: Applier,
         raft: Raft,
         sender: Sender,
+        administration: Administration,
         *,
         snapshot_bytes: int,
         retain_bytes: int,
@@ -70,6 +72,7 @@ class Compaction:
         self._applier = applier
         self._raft = raft
         self._sender = sender
+        self._administration = administration
         self._snapshot_bytes = snapshot_bytes
         self._retain_bytes = retain_bytes
         self._host = host
@@ -111,8 +114,12 @@ class Compaction:
             self._under_way = False
             log.error("%s: no snapshot at index %d: %s", self._host.name, index, error)
 
+        brought_at, roster = self._administration.rosters.at(index)
+        configuration = (brought_at, roster.encode())
         save = self._store.snapshots.save
-        self._host.start(Job("background", lambda: save(index, term, body), self._saved, failed))
+        self._host.start(
+            Job("background", lambda: save(index, term, body, configuration), self._saved, failed)
+        )
         return index
 
     def _saved(self, info: SnapshotInfo) -> None:
@@ -136,4 +143,5 @@ class Compaction:
                     horizon = has
         self._store.cut_before(horizon)
         if log_.base_index > 0:
+            self._administration.rosters.compact(log_.base_index)
             self._host.tell(Compacted(log_.base_index, log_.base_term))

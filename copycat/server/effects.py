@@ -6,9 +6,11 @@ feeds completions back as inputs of a later turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .roster import Roster, Seat
 
 
 @dataclass(slots=True)
@@ -75,7 +77,15 @@ class JobDone:
     error: BaseException | None
 
 
-MemberInput = PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
+@dataclass(frozen=True, slots=True)
+class RosterHeard:
+    """A member that we do not know showed a configuration, committed at ``index``, that has it."""
+
+    index: int
+    roster: Roster
+
+
+MemberInput = RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
 
 
 @dataclass(slots=True)
@@ -90,4 +100,6 @@ class Effects:
     prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest
     leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
+    seats: Mapping[str, Seat] | None = None  # everybody to speak with, if that changed
+    committed: tuple[int, bytes] = (0, b"")  # with it: the committed configuration and its index
     fatal: BaseException | None = None  # the member must stop now: nothing else may be carried out

@@ -17,6 +17,7 @@ from .._core.layout import FormatError
 from ..connection import HANDSHAKE_FRAME_LIMIT, Complaints, FrameProtocol
 from ..errors import (
     ConfigurationError,
+    MembershipError,
     OverloadedError,
     SecurityError,
     UnavailableError,
@@ -25,8 +26,9 @@ from ..errors import (
 from ..handshake import CLIENT, MEMBER, Hello, Refusal, Welcome, pack_control
 from ..ports import Network, Server
 from ..types import Address
-from .effects import ClientFrame, ClientGone, MemberInput, PeerFrame
+from .effects import ClientFrame, ClientGone, MemberInput, PeerFrame, RosterHeard
 from .identity import Identity
+from .roster import NOBODY, Roster, Seat
 
 STRANGERS_MAX = 64
 """Connections without a handshake; beyond it the oldest goes if it has had its chance (H80)."""
@@ -39,7 +41,7 @@ TURN_BYTES = 1 << 20
 """Input bytes of one client in one turn, beyond which it is not read until the turn is over."""
 
 _CLIENT_FRAMES = range(Frame.REGISTER, Frame.ADMIN + 1)
-_PEER_FRAMES = range(Frame.APPEND, Frame.CHUNK_REPLY + 1)
+_PEER_FRAMES = range(Frame.APPEND, Frame.STAND + 1)
 
 log = logging.getLogger("copycat.gateway")
 
@@ -60,6 +62,7 @@ class Incoming:
         )
         self.number = 0  # of a client; 0: not one (yet)
         self.peer = ""  # the member's name; "": not one (yet)
+        self.uuid = b""  # which incarnation of it
         self.since = 0.0
         self.turn = 0
         self.turn_bytes = 0
@@ -71,9 +74,10 @@ class Incoming:
         self.protocol.established(CLIENT_FRAME_LIMIT)
         self.protocol.on_frame = self._client_frame
 
-    def become_member(self, name: str) -> None:
+    def become_member(self, name: str, uuid: bytes) -> None:
         """The handshake is done: another member."""
         self.peer = name
+        self.uuid = uuid
         self.protocol.established(PEER_FRAME_LIMIT)
         self.protocol.on_frame = self._peer_frame
 
@@ -130,7 +134,9 @@ class Gateway:
         self._max_clients = max_clients
         self._server: Server | None = None
         self._identity: Identity | None = None
+        self._seats: Mapping[str, Seat] = {}
         self._addresses: dict[str, str] = {}
+        self._committed_index = 0
         self._leadership: tuple[int, str | None] = (0, None)
         self._on_member: Callable[[str], None] | None = None
         self._strangers: OrderedDict[Incoming, None] = OrderedDict()
@@ -158,7 +164,7 @@ class Gateway:
     def start(
         self,
         identity: Identity,
-        addresses: Mapping[str, Address],
+        seats: Mapping[str, Seat],
         push: Push,
         on_member: Callable[[str], None] | None = None,
     ) -> None:
@@ -168,8 +174,14 @@ class Gateway:
         """
         self._on_member = on_member
         self._identity = identity
-        self._addresses = {name: str(address) for name, address in addresses.items()}
+        self._take_seats(seats)
         self.push = push
+
+    def _take_seats(self, seats: Mapping[str, Seat]) -> None:
+        self._seats = seats
+        self._addresses = {
+            name: str(seat.address) for name, seat in seats.items() if seat.uuid != NOBODY
+        }
 
     def close(self) -> None:
         """Stop listening and close every connection; nothing is pushed any more."""
@@ -209,11 +221,26 @@ class Gateway:
         who = "a client that has left" if incoming is None else incoming.protocol.peer
         self.complaints.add(asyncio.get_running_loop().time(), f"{self.name}: {who}: {message}")
 
+    def follow(self, seats: Mapping[str, Seat], committed_index: int = 0) -> None:
+        """These are the members now: clients are told, and who is not among them has to go.
+
+        ``committed_index`` is that of the configuration that is known to be committed here.
+        """
+        before = self._addresses
+        self._committed_index = committed_index
+        self._take_seats(seats)
+        for name, incoming in list(self._members.items()):
+            seat = seats.get(name)
+            if seat is None or seat.uuid != incoming.uuid:
+                del self._members[name]
+                incoming.protocol.abort()
+        if self._addresses != before:
+            self.announce(*self._leadership)
+
     def announce(self, term: int, leader: str | None) -> None:
         """Tell every client, and those to come, who leads."""
         self._leadership = (term, leader)
-        address = None if leader is None else self._addresses.get(leader)
-        frame = pack_control(Frame.LEADER, [term, leader, address])
+        frame = pack_control(Frame.LEADER, [term, leader, self._addresses])
         for incoming in self._clients.values():
             incoming.protocol.write(frame)
 
@@ -277,7 +304,7 @@ class Gateway:
             before = self._members.pop(hello.name, None)
             if before is not None:  # its messages must not mix with those of the new one (H73)
                 before.protocol.abort()
-            incoming.become_member(hello.name)
+            incoming.become_member(hello.name, hello.uuid)
             self._members[hello.name] = incoming
             if self._on_member is not None:
                 self._on_member(hello.name)
@@ -366,14 +393,34 @@ class Gateway:
             return None
         return self._judge_member(hello, identity)
 
+    def _is_news(self, hello: Hello) -> bool:
+        """Whether it was added while we were away: it shows a newer configuration that has it."""
+        index, encoded = hello.configuration
+        if index <= self._committed_index:
+            return False
+        roster = Roster.decode(encoded)
+        seat = roster.seats.get(hello.name)
+        if seat is None or seat.uuid != hello.uuid:
+            return False
+        self.push(RosterHeard(index, roster))
+        return True
+
     def _judge_member(self, hello: Hello, identity: Identity) -> Refusal | None:
-        founder = identity.founders.get(hello.name)
-        if hello.cluster is None or founder is None or hello.name == self.name:
+        seat = self._seats.get(hello.name)
+        if hello.cluster is None or hello.name == self.name:
             return Refusal(
                 SecurityError.code,
                 f"{hello.name!r} is not another member of cluster {identity.cluster.hex()[:8]}",
             )
-        if founder[1] != hello.uuid:
+        if seat is None:
+            if self._is_news(hello):
+                return None
+            return Refusal(
+                MembershipError.code,
+                f"{hello.name!r} is no member of cluster {identity.cluster.hex()[:8]}: it was "
+                f"removed, or {self.name} has not heard yet that it was added",
+            )
+        if seat.uuid != hello.uuid:
             return Refusal(
                 SecurityError.code,
                 f"{hello.name} is another incarnation than the {hello.name} of cluster "

@@ -1,15 +1,17 @@
 """Who a data directory is: its member, that member's incarnation, and the cluster it belongs to.
 
 The ``identity`` file is written when a directory is first used (a fresh uuid, no cluster yet) and
-once more when the cluster is founded; it never changes afterwards. Whoever lost the file is another
-incarnation and must not pose as the old one (H32, H33). Knows nothing of how a cluster is founded.
+once more when the cluster is founded or joined; it never changes afterwards. Whoever lost the file
+is another incarnation and must not pose as the old one (H32, H33). Knows nothing of how a cluster
+is founded.
 
 File, little-endian::
 
      0   8 magic b"CCIDENT1"
      8   4 crc32 of bytes [12, 16 + length)
     12   4 length of the body
-    16   - msgpack map: name, uuid, cluster, founders {name: [address, uuid]}
+    16   - msgpack map: name, uuid, cluster, founders {name: [address, uuid]}, and of who joined a
+          running cluster: joined [index, configuration as in layout.py]
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ..handshake import Fields, pack_msgpack
 from ..ports import Disk, Random
 from ..types import Address
 from .hardstate import HardStateFile, peek
+from .roster import PlacedRoster, Roster
 
 NAME = "identity"
 TEMPORARY = "identity.tmp"
@@ -47,6 +50,12 @@ class Identity:
     uuid: bytes
     cluster: bytes = NO_CLUSTER
     founders: Mapping[str, tuple[Address, bytes]] = field(default_factory=dict)
+    joined: PlacedRoster | None = None  # what it was told if it joined a running cluster
+
+    @property
+    def told(self) -> PlacedRoster:
+        """Who takes part, as this member was told when it became one, and at which index."""
+        return self.joined or (0, Roster.founded(self.founders))
 
     @property
     def founded(self) -> bool:
@@ -54,8 +63,12 @@ class Identity:
         return self.cluster != NO_CLUSTER
 
 
-def load_identity(disk: Disk, name: str, members: Iterable[str], random: Random) -> Identity:
+def load_identity(
+    disk: Disk, name: str, members: Iterable[str] | None, random: Random
+) -> Identity:
     """This directory's identity; a fresh one, saved, if the directory is empty. Blocks.
+
+    ``members`` are those that the cluster was founded with, None if that is of no concern.
 
     Raises:
         WrongClusterError: the directory is another member's, or another cluster's.
@@ -78,8 +91,8 @@ def load_identity(disk: Disk, name: str, members: Iterable[str], random: Random)
     if not identity.founded:
         _refuse_history(disk)
         return identity
-    wanted = sorted(members)
-    if sorted(identity.founders) != wanted:
+    wanted = None if members is None or identity.joined is not None else sorted(members)
+    if wanted is not None and sorted(identity.founders) != wanted:
         raise WrongClusterError(
             f"{_path(disk)} belongs to cluster {identity.cluster.hex()[:8]} with the members "
             f"{', '.join(sorted(identity.founders))}; the configuration lists {', '.join(wanted)}",
@@ -98,12 +111,14 @@ def save_identity(disk: Disk, identity: Identity) -> None:
     if identity.founded:
         HardStateFile.found(disk).close()
     founders = {name: [str(address), uuid] for name, (address, uuid) in identity.founders.items()}
+    told = identity.joined
     body = pack_msgpack(
         {
             "name": identity.name,
             "uuid": identity.uuid,
             "cluster": identity.cluster,
             "founders": founders,
+            "joined": None if told is None else [told[0], told[1].encode()],
         }
     )
     rest = len(body).to_bytes(4, "little") + body
@@ -158,13 +173,25 @@ def _read(disk: Disk) -> Identity | None:
         fields = Fields(data[_HEAD.size : _HEAD.size + length])
         name, uuid, cluster = fields.text("name"), fields.id("uuid"), fields.id("cluster")
         founders = parse_founders(fields, "founders")
+        joined = _joined(fields.raw("joined"))
     except FormatError as problem:
         raise CorruptLogError(
             f"{path} cannot be read: {problem}",
             segment=path,
             hint="restore it from a backup of this very directory, or remove the whole directory",
         ) from problem
-    return Identity(name, uuid, cluster, founders)
+    return Identity(name, uuid, cluster, founders, joined)
+
+
+def _joined(value: object) -> PlacedRoster | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2):
+        raise FormatError("what a joined member was told is an index and a configuration")
+    index, encoded = value
+    if not (isinstance(index, int) and isinstance(encoded, bytes)):
+        raise FormatError("what a joined member was told is an index and a configuration")
+    return index, Roster.decode(encoded)
 
 
 def _settle(disk: Disk) -> None:

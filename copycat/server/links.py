@@ -20,9 +20,9 @@ from ..connection import WRITE_LIMIT, Complaints, FrameProtocol
 from ..errors import UnavailableError
 from ..handshake import MEMBER, Hello, Refusal, Welcome
 from ..ports import Network, Random
-from ..types import Address
 from .effects import PeerDown, PeerUp
 from .identity import Identity
+from .roster import NOBODY, Seat
 
 BACKOFF_MIN = 0.05
 BACKOFF_MAX = 1.0
@@ -40,7 +40,7 @@ Push = Callable[[PeerUp | PeerDown], None]
 OnRefusal = Callable[[str, Refusal], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LinkContext:
     """What all links of a member share."""
 
@@ -50,18 +50,20 @@ class LinkContext:
     push: Push
     on_refusal: OnRefusal
     complaints: Complaints
+    committed: tuple[int, bytes] = (0, b"")  # the configuration that we show
 
 
 class Link:
     """The connection to one peer; `run` keeps it up until it is cancelled."""
 
-    def __init__(self, peer: str, address: Address, uuid: bytes, context: LinkContext) -> None:
+    def __init__(self, peer: str, seat: Seat, context: LinkContext) -> None:
         self.peer = peer
-        self.address = address
+        self.seat = seat
+        self.address = seat.address
         self.up = False
         self.dropped = 0  # frames that found no link
         self.problem = "not connected yet"
-        self._uuid = uuid
+        self._uuid = seat.uuid
         self._context = context
         self._protocol: FrameProtocol | None = None
         self._reported: bool | None = True  # None: broke, and nobody was told
@@ -71,6 +73,10 @@ class Link:
     def nudge(self) -> None:
         """The peer is up, we have just heard from it: do not wait to dial it."""
         self._nudged.set()
+
+    def dismiss(self) -> None:
+        """Say nothing more about the peer; whoever cancels `run` calls it."""
+        self._reported = True
 
     def send(self, data: bytes) -> None:
         """Write whole frames, or drop them if the link is down."""
@@ -109,6 +115,8 @@ class Link:
             if greeted.done():
                 raise FormatError(f"a frame of type {type_} where nothing is expected")
             problem = self._answered(type_, payload)
+            if greeted.done():
+                return  # the refusal was our end
             if problem is None:
                 greeted.set_result(None)
             else:
@@ -132,7 +140,10 @@ class Link:
         try:
             await self._context.network.connect(self.address, lambda: protocol)
             identity = self._context.identity
-            hello = Hello(MEMBER, identity.cluster, identity.name, identity.uuid)
+            hello = Hello(
+                MEMBER, identity.cluster, identity.name, identity.uuid,
+                configuration=self._context.committed,
+            )  # fmt: skip
             protocol.write(hello.frame())
             await greeted
             self._stands(protocol)
@@ -147,7 +158,7 @@ class Link:
         finally:
             self.up = False
             protocol.abort()
-            if greeted.done() and not greeted.cancelled():
+            if not greeted.cancel() and not greeted.cancelled():
                 greeted.exception()  # seen, whichever way this ends
         self._broke(loop)
         return True
@@ -208,8 +219,7 @@ class Links:
     """The links to all peers. ``start`` needs a running loop; ``push`` gets `PeerUp`, `PeerDown`.
 
     Args:
-        identity: who we are; its founders say which uuid each peer must have.
-        addresses: every member's address, our own is ignored.
+        identity: who we are.
         network: the Network door.
         random: for the jitter.
         on_refusal: called with (peer, refusal) whenever a peer refuses our handshake.
@@ -218,36 +228,61 @@ class Links:
     def __init__(
         self,
         identity: Identity,
-        addresses: Mapping[str, Address],
         network: Network,
         random: Random,
         *,
         on_refusal: OnRefusal | None = None,
     ) -> None:
         self._identity = identity
-        self._addresses = addresses
         self._network = network
         self._random = random
         self._on_refusal = on_refusal or (lambda peer, refusal: None)
         self._links: dict[str, Link] = {}
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._context: LinkContext | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
 
-    def start(self, push: Push, on_failure: Callable[[BaseException], None] | None = None) -> None:
+    def start(
+        self,
+        seats: Mapping[str, Seat],
+        push: Push,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> None:
         """Begin to dial; ``on_failure`` hears of a link's task that ended by our own fault."""
-        complaints = Complaints()
         self._on_failure = on_failure
-        context = LinkContext(
-            self._identity, self._network, self._random, push, self._on_refusal, complaints
+        self._context = LinkContext(
+            self._identity, self._network, self._random, push, self._on_refusal, Complaints()
         )
-        for peer, (_, uuid) in sorted(self._identity.founders.items()):
-            if peer == self._identity.name:
+        self.follow(seats)
+
+    def follow(
+        self, seats: Mapping[str, Seat], committed: tuple[int, bytes] = (0, b"")
+    ) -> None:
+        """These are the members now: dial who is new or moved, drop who is not among them.
+
+        ``committed`` is the configuration, with its index, to be shown to whoever is dialled.
+        """
+        context = self._context
+        if context is None:
+            return
+        context.committed = committed
+        for peer, link in list(self._links.items()):
+            if seats.get(peer) != link.seat:
+                self._drop(peer)
+                context.push(PeerDown(peer, False))
+        for peer, seat in sorted(seats.items()):
+            if peer == self._identity.name or peer in self._links or seat.uuid == NOBODY:
                 continue
-            link = Link(peer, self._addresses[peer], uuid, context)
-            self._links[peer] = link
+            link = self._links[peer] = Link(peer, seat, context)
             task = asyncio.get_running_loop().create_task(link.run(), name=f"copycat-link-{peer}")
             task.add_done_callback(self._ended)
-            self._tasks.append(task)
+            self._tasks[peer] = task
+
+    def _drop(self, peer: str) -> None:
+        task = self._tasks.pop(peer)
+        task.remove_done_callback(self._ended)
+        task.cancel()
+        self._links.pop(peer).dismiss()
 
     def send(self, peer: str, data: bytes) -> None:
         """Write whole frames to ``peer``; they are dropped while its link is down."""
@@ -267,11 +302,9 @@ class Links:
 
     def close(self) -> None:
         """Drop all links; nothing is pushed any more."""
-        for task in self._tasks:
-            task.remove_done_callback(self._ended)
-            task.cancel()
-        self._tasks.clear()
-        self._links.clear()
+        self._context = None
+        for peer in list(self._tasks):
+            self._drop(peer)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .._core import layout
 from .._core.kernel import encode_run, seal_batch
 from .._core.layout import BATCH_HEADER_SIZE, FormatError, Kind
 from .._core.log import Log
-from ..errors import CopycatError
+from ..errors import CopycatError, MembershipError
 from ..ports import Random
 from ..raft import Membership, Raft, RaftOptions, Role, Trail
 from ..raft.inputs import (
@@ -39,6 +39,7 @@ from ..raft.messages import AppendRequest, Message
 from ..raft.progress import ProgressState
 from ..raft.ready import HardState
 from ..serializer import Serializer
+from .administration import Administration
 from .applier import Applier
 from .compaction import Compaction
 from .desk import Desk
@@ -52,8 +53,11 @@ from .effects import (
     PeerDown,
     PeerFrame,
     PeerUp,
+    RosterHeard,
 )
 from .peerwire import decode_message, encode_message
+from .report import status_of
+from .roster import PlacedRoster, Rosters, newer
 from .shortage import Shortage
 from .snapshots import SnapshotInfo
 from .store import Store
@@ -87,7 +91,7 @@ class Member:
     def __init__(
         self,
         name: str,
-        members: Iterable[str],
+        told: PlacedRoster,
         store: Store,
         applier: Applier,
         *,
@@ -103,10 +107,17 @@ class Member:
         self._wall_us = wall_us
         self._random = random
         self._now = now
+        log_ = store.log
+        rosters = Rosters.recovered(
+            told if store.snapshot is None else newer(told, store.snapshot.configuration),
+            [log_.images(index, index)[0] for index in log_.configurations],
+        )
+        configuration, *configurations = rosters.memberships()
         self._raft = Raft(
-            name, (0, Membership(tuple(sorted(members)))), store.hard_state, _trail(store.log),
-            store.log, options.raft, random, now, commit_index=applier.index,
+            name, configuration, store.hard_state, _trail(log_), log_, options.raft, random, now,
+            commit_index=applier.index, configurations=configurations,
         )  # fmt: skip
+        self._administration = Administration(self._raft, rosters, told[1].seats[name], self)
         self._desk = Desk(applier, self)
         self._sender = Sender(store.snapshots, self)
         self._receiver = Receiver(store.snapshots, self)
@@ -119,8 +130,8 @@ class Member:
         self._held: list[tuple[str, bytes]] = []  # frames that wait for the hard state
         self._jobs: list[Job] = []
         self._compaction = Compaction(
-            store, applier, self._raft, self._sender, snapshot_bytes=options.snapshot_bytes,
-            retain_bytes=options.retain_bytes, host=self,
+            store, applier, self._raft, self._sender, self._administration,
+            snapshot_bytes=options.snapshot_bytes, retain_bytes=options.retain_bytes, host=self,
         )  # fmt: skip
         self._term_start = 0  # index of the first entry of the term this member leads
         self._serving = False
@@ -130,11 +141,12 @@ class Member:
         self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
         self._backlog_bytes = 0
         self.peers_up: set[str] = set()
-        self._alone = len(self._raft.membership.voters) == 1
+        self._alone = len(self._raft.membership.electors) == 1
         self._leadership: tuple[int, str | None] | None = None  # as the shell knows it
         self._apply_at = math.inf  # local time at which what is committed is applied at the latest
         self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
         self._shortage = Shortage(store)
+        self._is_out = False  # removed from the cluster
 
     # -- one turn ------------------------------------------------------------------------------
 
@@ -167,6 +179,7 @@ class Member:
         if self._jobs:
             effects.jobs = self._jobs + effects.jobs
             self._jobs = []
+        self._mind_members()
         # A follower's leader, or a lone member's client, waits for what these jobs make durable.
         effects.prompt = not self._raft.is_leader or self._alone
         effects.wake_at = self._wake_at()
@@ -207,6 +220,8 @@ class Member:
                 self._inputs.append(PeerRefused(input_.peer))
         elif isinstance(input_, PeerUp):
             self._peer_up(input_.peer)
+        elif isinstance(input_, RosterHeard):
+            self._administration.heard(input_.index, input_.roster)
         return True
 
     def _peer_up(self, peer: str) -> None:
@@ -238,8 +253,11 @@ class Member:
             store.save_hard_state(ready.hard_state)
         if ready.truncate_from is not None:
             store.truncate(ready.truncate_from)
+            self._administration.truncated(ready.truncate_from)
         for image in ready.append:
             store.log.append(image)
+            if image[layout.BATCH_FLAGS_OFFSET]:
+                self._administration.appended_image(image)
         for message in ready.messages:
             self.send(message)
         if ready.deposed:
@@ -260,6 +278,9 @@ class Member:
             if not self._begin_term():
                 self._inputs.append(Yield(2 * self._options.raft.election_timeout))
             self._step()  # which sends it
+        elif ready.configure is not None and self._configure(ready.configure):
+            self._step()
+        self._administration.stepped()
 
     def send(self, message: Message) -> None:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
@@ -362,11 +383,28 @@ class Member:
         base = self._raft.propose(count)
         if base is None:
             raise CopycatError("a batch was cut by a member that does not lead")
-        image = seal_batch(runs, base, self._raft.term, self._log_time_us())
+        self._stage(runs, base, count)
+        return base
+
+    def _stage(self, runs: list[bytes], base: int, count: int, flags: int = 0) -> None:
+        image = seal_batch(runs, base, self._raft.term, self._log_time_us(), flags)
         self._store.log.append(image)
         self._under_way.append(base + count - 1)
         self._backlog_bytes += len(image)
-        return base
+
+    def _configure(self, membership: Membership) -> bool:
+        """Log the configuration that Raft wants; False if the disk has no room for it now."""
+        roster = self._administration.next_roster(membership)
+        run = roster.run()
+        if not self._store.make_room([BATCH_HEADER_SIZE + len(run)]):
+            return False
+        index = self._raft.propose_configuration(membership)
+        if index is None:
+            return False
+        self._stage([run], index, 1, layout.CONFIGURATION_FLAG)
+        self._administration.appended(index, roster)
+        log.info("%s: members at index %d: %s", self.name, index, membership)
+        return True
 
     def _log_time_us(self) -> int:
         base_us, since = self._clock_base
@@ -446,6 +484,22 @@ class Member:
             if heirs:  # any of them: always the same one might be as full as we are
                 self._inputs.append(Transfer(self._random.choice(heirs)))
 
+    # -- who takes part ------------------------------------------------------------------------
+
+    def _mind_members(self) -> None:
+        """Tell the shell whom to speak with, and stop when this member is none any more."""
+        seats = self._administration.take_news()
+        if seats is not None:
+            self._effects.seats = seats
+            self._effects.committed = self._administration.committed
+            self._alone = len(self._raft.membership.electors) == 1
+            self._is_out = self._administration.is_out
+        if self._is_out and not self._raft.is_leader:
+            self._effects.fatal = MembershipError(
+                f"{self.name} was removed from the cluster",
+                hint="to bring it back, remove its data directory and open it with join=[...]",
+            )
+
     # -- snapshots -----------------------------------------------------------------------------
 
     @property
@@ -469,10 +523,12 @@ class Member:
         self._applier.restore(body)
         self._store.snapshot = info
         self._compaction.installed()
+        placed = newer(self._administration.rosters.base, info.configuration)
         if self._raft.snapshot_replaces_log(info.index, info.term):
             self._store.reset(info.index, info.term)
-        placed = (0, self._raft.membership)
-        self._inputs.append(Installed(info.index, info.term, placed))
+            self._administration.replaced(placed)
+        configuration = (placed[0], placed[1].membership)
+        self._inputs.append(Installed(info.index, info.term, configuration))
 
     # -- what others see -----------------------------------------------------------------------
 
@@ -503,48 +559,15 @@ class Member:
 
     def admin(self, name: str, arguments: list[object]) -> object:
         """Answer an administrator's request; raises ``LookupError`` for an unknown one."""
-        if name == "status":
-            return self.status()
-        if name == "snapshot":
-            return self._compaction.take()
-        if name == "transfer":
-            return self._transfer(arguments)
-        raise LookupError(f"there is no admin request {name!r}; known: snapshot, status, transfer")
+        return self._administration.request(name, arguments)
 
-    def _transfer(self, arguments: list[object]) -> str:
-        """Begin to hand leadership to the member named, or to the best prepared one."""
-        to = arguments[0] if arguments else None
-        if not self._raft.is_leader:
-            raise ValueError(f"{self.name} does not lead; the leader is {self._raft.leader}")
-        rivals = self._raft.membership.rivals_of(self.name)
-        if to is not None and to not in rivals:
-            raise ValueError(f"{to!r} is not another voter; there are {', '.join(rivals)}")
-        if to is not None and to not in self.peers_up:
-            raise ValueError(f"{self.name} cannot reach {to}")
-        self._inputs.append(Transfer(None if to is None else str(to)))
-        return self.name
+    def take_snapshot(self) -> int:
+        """Begin to save the state; returns the index it stands for."""
+        return self._compaction.take()
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
-        log_ = self._store.log
-        return {
-            "name": self.name,
-            "role": self._raft.role.value,
-            "term": self._raft.term,
-            "leader": self._raft.leader,
-            "commit_index": self._raft.commit_index,
-            "applied_index": self._applier.index,
-            "last_index": log_.last_index,
-            "durable_index": log_.durable_index,
-            "first_index": log_.base_index + 1,
-            "snapshot_index": self._store.snapshot.index if self._store.snapshot else 0,
-            "sessions": len(self._applier.sessions),
-            "peers_up": sorted(self.peers_up),
-            "progress": [
-                [peer.name, peer.match_index, peer.state.value]
-                for peer in self._raft.progress_of()
-            ],
-        }
+        return status_of(self.name, self._raft, self._store, self._applier, self.peers_up)
 
     def _wake_at(self) -> float:
         if self._inputs or (not self._desk.is_idle and self._desk.unfinished):

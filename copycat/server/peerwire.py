@@ -10,7 +10,7 @@ import struct
 
 from .._core.codec import HEADER, Frame
 from .._core.kernel import scan_batches
-from .._core.layout import FormatError
+from .._core.layout import BATCH_FLAGS_OFFSET, FormatError
 from ..raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -22,6 +22,7 @@ from ..raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from .roster import roster_in
 
 _APPEND = struct.Struct("<QQQQQQ")
 _APPEND_SIZE = _APPEND.size
@@ -74,8 +75,12 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
                     if base != reached + 1:
                         raise FormatError("the batches of an append do not follow one another")
                     reached += count
-                    spans.append(Span(base, reached, batch_term))
                     images.append(payload[at : at + length])
+                    if payload[at + BATCH_FLAGS_OFFSET]:
+                        membership = roster_in(images[-1]).membership
+                        spans.append(Span(base, reached, batch_term, membership))
+                    else:
+                        spans.append(Span(base, reached, batch_term))
             if reached != last:
                 raise FormatError("an append does not end where it says")
             return AppendRequest(

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
 from ..ports import Clock, Disk
 from .effects import Effects, Job, JobDone, MemberInput
+from .roster import Seat
 
 STALL_S = 0.1
 """Seconds that the loop may be busy elsewhere before that counts as a stall."""
@@ -35,6 +36,7 @@ class PeerSide(Protocol):
     """What the pump needs of `Links`."""
 
     def send(self, peer: str, data: bytes) -> None: ...
+    def follow(self, seats: Mapping[str, Seat], committed: tuple[int, bytes]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -45,6 +47,7 @@ class ClientSide(Protocol):
     def close_client(self, connection: int) -> None: ...
     def complain(self, connection: int, message: str) -> None: ...
     def announce(self, term: int, leader: str | None) -> None: ...
+    def follow(self, seats: Mapping[str, Seat], committed_index: int) -> None: ...
     def turn_done(self) -> None: ...
     def close(self) -> None: ...
 
@@ -173,6 +176,9 @@ class Pump:
             self._gateway.complain(connection, message)
         for connection in effects.close:
             self._gateway.close_client(connection)
+        if effects.seats is not None:
+            self._links.follow(effects.seats, effects.committed)
+            self._gateway.follow(effects.seats, effects.committed[0])
         if effects.leadership is not None:
             self._gateway.announce(*effects.leadership)
         self._gateway.turn_done()

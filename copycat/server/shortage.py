@@ -68,7 +68,9 @@ class Shortage:
         heirs = [
             peer.name
             for peer in raft.progress_of()
-            if peer.name in peers_up and peer.match_index >= raft.commit_index
+            if peer.name in peers_up
+            and peer.name in raft.membership.voters
+            and peer.match_index >= raft.commit_index
         ]
         log.error(
             "%s is read-only: %s%s. It resumes by itself when there is space",

@@ -6,13 +6,16 @@ the newer one is durable. Methods block: they are called from jobs or at start.
 
 File, little-endian::
 
-     0   8 magic b"CCSNAP02"
+     0   8 magic b"CCSNAP03"
      8   4 crc32 of bytes [12, end)
     12   8 index
     20   8 term
     28   8 length of the body
     36  16 cluster id
-    52   - body: `Applier.image`
+    52   8 index of the entry that brought the configuration in force; 0: it was founded
+    60   4 length of the configuration
+    64   - the configuration (layout.py); nothing, if it was founded and never changed
+     .   - body: `Applier.image`
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._core.kernel import crc32
 from ..errors import CopycatError, CorruptLogError, DiskFullError, WrongClusterError
@@ -29,19 +32,27 @@ from ..ports import Disk
 DIRECTORY = "snapshots"
 INCOMING = f"{DIRECTORY}/incoming.tmp"
 
-_MAGIC = b"CCSNAP02"
-_HEAD = struct.Struct("<8sIQQQ16s")
+_MAGIC = b"CCSNAP03"
+_HEAD = struct.Struct("<8sIQQQ16sQI")
 _CRC_FROM = 12
+
+
+FOUNDED = (0, b"")
+"""The configuration of a cluster whose members never changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotInfo:
-    """Which snapshot: the last index and term it stands for, its file, the file's size."""
+    """Which snapshot: the last index and term it stands for, its file, the file's size.
+
+    ``configuration`` is the one in force there: the index that brought it, and its encoding.
+    """
 
     index: int
     term: int
     name: str
     size: int
+    configuration: tuple[int, bytes] = FOUNDED
 
 
 class Snapshots:
@@ -78,11 +89,16 @@ class Snapshots:
         self.remove_before(info.index)
         return info, body
 
-    def save(self, index: int, term: int, body: bytes) -> SnapshotInfo:
+    def save(
+        self, index: int, term: int, body: bytes, configuration: tuple[int, bytes] = FOUNDED
+    ) -> SnapshotInfo:
         """Make a snapshot durable and drop the older ones."""
-        rest = _HEAD.pack(_MAGIC, 0, index, term, len(body), self._cluster_id)[_CRC_FROM:]
-        crc = crc32(body, crc32(rest))
-        data = b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, body))
+        brought_at, roster = configuration
+        rest = _HEAD.pack(
+            _MAGIC, 0, index, term, len(body), self._cluster_id, brought_at, len(roster)
+        )[_CRC_FROM:]
+        crc = crc32(body, crc32(roster, crc32(rest)))
+        data = b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, roster, body))
         temporary = f"{DIRECTORY}/{index:020d}.tmp"
         if self._disk.exists(temporary):
             self._disk.unlink(temporary)  # of an attempt that failed
@@ -96,7 +112,7 @@ class Snapshots:
             raise
         finally:
             file.close()
-        return self._publish(temporary, index, term, len(data))
+        return self._publish(temporary, SnapshotInfo(index, term, "", len(data), configuration))
 
     def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes | None:
         """A piece of a snapshot's file; None if a newer snapshot has replaced it."""
@@ -137,7 +153,7 @@ class Snapshots:
             file.sync()
         finally:
             file.close()
-        return self._publish(INCOMING, info.index, info.term, len(data)), body
+        return self._publish(INCOMING, info), body
 
     def discard(self) -> None:
         """Drop what was received so far."""
@@ -152,12 +168,12 @@ class Snapshots:
             if old and path not in self._kept:
                 self._disk.unlink(path)
 
-    def _publish(self, temporary: str, index: int, term: int, size: int) -> SnapshotInfo:
-        name = f"{DIRECTORY}/{index:020d}-{term:020d}.snap"
+    def _publish(self, temporary: str, info: SnapshotInfo) -> SnapshotInfo:
+        name = f"{DIRECTORY}/{info.index:020d}-{info.term:020d}.snap"
         self._disk.rename(temporary, name)
         self._disk.sync_directory(DIRECTORY)
-        self.remove_before(index)
-        return SnapshotInfo(index, term, name, size)
+        self.remove_before(info.index)
+        return replace(info, name=name)
 
     def _read(self, path: str) -> bytes:
         file = self._disk.open(path)
@@ -168,7 +184,9 @@ class Snapshots:
 
     def _parse(self, path: str, data: bytes) -> tuple[SnapshotInfo, bytes]:
         if len(data) >= _HEAD.size:
-            magic, crc, index, term, length, cluster_id = _HEAD.unpack_from(data)
+            (
+                magic, crc, index, term, length, cluster_id, brought_at, roster_length,
+            ) = _HEAD.unpack_from(data)  # fmt: skip
             if magic[:-2] == _MAGIC[:-2] and magic != _MAGIC:
                 raise CorruptLogError(
                     f"{path} has format {magic[-2:].decode(errors='replace')}, this version of "
@@ -178,7 +196,7 @@ class Snapshots:
                 )
             if (
                 magic == _MAGIC
-                and len(data) == _HEAD.size + length
+                and len(data) == _HEAD.size + roster_length + length
                 and crc32(memoryview(data)[_CRC_FROM:]) == crc
             ):
                 if cluster_id != self._cluster_id:
@@ -186,7 +204,9 @@ class Snapshots:
                         f"{path} is a snapshot of cluster {cluster_id.hex()}, not of "
                         f"{self._cluster_id.hex()}"
                     )
-                return SnapshotInfo(index, term, path, len(data)), data[_HEAD.size :]
+                begin = _HEAD.size + roster_length
+                configuration = (brought_at, data[_HEAD.size : begin])
+                return SnapshotInfo(index, term, path, len(data), configuration), data[begin:]
         raise CorruptLogError(
             f"the snapshot {path} is damaged",
             segment=path,

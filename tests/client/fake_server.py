@@ -162,9 +162,8 @@ class FakeMember:
         return {"name": self.name, "arguments": arguments}
 
     def announce(self) -> None:
-        leader = self.cluster.leader
-        address = None if leader is None else str(self.cluster.members[leader].address)
-        frame = pack_control(Frame.LEADER, [self.cluster.term, leader, address])
+        addresses = {name: str(each.address) for name, each in self.cluster.members.items()}
+        frame = pack_control(Frame.LEADER, [self.cluster.term, self.cluster.leader, addresses])
         for protocol in self._connections.values():
             protocol.write(frame)
 

@@ -98,6 +98,8 @@ def test_a_long_batch_is_sealed_and_scanned_alike() -> None:
         ("seal_batch", ([], -1, 0, 0)),
         ("seal_batch", ([], 0, 1 << 64, 0)),
         ("seal_batch", ([], 0, 0, "now")),
+        ("seal_batch", ([], 0, 0, 0, -1)),
+        ("seal_batch", ([], 0, 0, 0, 1 << 32)),
         ("seal_batch", ([b"", b"short", b"shorter"], 0, 0, 0)),
         ("seal_batch", ([b"....\xff\xff\xff\xff", b"....\x01\0\0\0"], 0, 0, 0)),
         ("seal_batch", ([bytearray(b"12345678"), memoryview(b"123456789")], 1, 1, 1)),
@@ -199,7 +201,7 @@ def test_a_scan_finds_what_was_written(kernel: Any) -> None:
     """Offsets, indexes and terms of a scan are those of the frames; the sparse index is sparse."""
     chance = random.Random(3)
     data, offsets, end = chain(chance, 40, SEGMENT_DATA_OFFSET)
-    stop, generation, _, next_index, time_us, index, terms = kernel.scan_frames(
+    stop, generation, _, next_index, time_us, index, terms, flagged = kernel.scan_frames(
         data, SEGMENT_DATA_OFFSET, len(data), 1, 77, 5, 1000
     )
     assert stop == end
@@ -212,7 +214,31 @@ def test_a_scan_finds_what_was_written(kernel: Any) -> None:
     assert next_index == 5 + sum(map(count_of, images))
     assert [term for _, term in terms] == sorted({i[24] for i in images})
     assert time_us == int.from_bytes(images[-1][32:40], "little")
+    assert not flagged
     assert generation == int.from_bytes(data[offsets[-1] + 8 : offsets[-1] + 16], "little")
+
+
+@kernels
+def test_a_scan_tells_which_batches_bring_a_configuration(kernel: Any) -> None:
+    """They are listed with their flags; a batch with a flag nobody knows is no batch."""
+    run = kernel.encode_run(6, 0, 0, 0, [(0, 0, b"x")])
+    images = [
+        kernel.seal_batch([run], 1, 1, 1),
+        kernel.seal_batch([run], 2, 1, 1, 2),
+        kernel.seal_batch([run], 3, 1, 1, 0),
+        kernel.seal_batch([run], 4, 1, 1, 2),
+        kernel.seal_batch([run], 5, 1, 1, 4),
+    ]
+    data, crc = b"", 0
+    for each in images:
+        data += kernel.frame_image(each, 1, len(data), 0, crc)
+        crc = int.from_bytes(each[4:8], "little")
+    scanned = kernel.scan_frames(data, 0, len(data), 1, 0, 1, 64)
+    assert scanned[7] == [(2, 2), (4, 2)]
+    assert scanned[3] == 5
+    assert images[1][12:16] == b"\2\0\0\0"
+    with pytest.raises(FormatError):
+        kernel.scan_batches(images[4], 0, len(images[4]))
 
 
 @kernels

@@ -107,3 +107,23 @@ def test_addresses_are_read_and_written_alike() -> None:
         assert str(parse_address(text)) == text
     assert parse_address(Address("::1", 7400)) == Address("::1", 7400)
     assert parse_members({"a": Address("::1", 7400)}) == {"a": Address("::1", 7400)}
+
+
+def test_who_joins_says_who_and_where_it_is() -> None:
+    """Addresses to join at are texts or a list; a name and a reachable address are needed."""
+    made = options(name="n4", listen="10.0.0.4:7400", join="10.0.0.1:7400, 10.0.0.2:7400")
+    assert made.join == (Address("10.0.0.1", 7400), Address("10.0.0.2", 7400))
+    assert dict(made.members) == {"n4": Address("10.0.0.4", 7400)}
+    assert options(name="n4", listen="h:1", join=[Address("g", 2)]).join == (Address("g", 2),)
+    wrong: list[tuple[str, dict[str, object]]] = [
+        ("contradict", {"name": "n1", "members": THREE}),
+        ("a name of its own", {"listen": "h:1"}),
+        ("an address at which", {"name": "n4"}),
+        ("an address at which", {"name": "n4", "listen": "0.0.0.0:1"}),
+    ]
+    for match, settings in wrong:
+        with pytest.raises(ConfigurationError, match=match):
+            options(join=["10.0.0.1:7400"], **settings)
+    for join in (5, ["h"], ["h:0"]):
+        with pytest.raises(ConfigurationError, match="join"):
+            options(name="n4", listen="h:1", join=join)

@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 
 from copycat.errors import CorruptLogError, StorageError, WrongClusterError
+from copycat.raft import Membership
 from copycat.raft.ready import HardState
 from copycat.server.hardstate import HardStateFile
 from copycat.server.identity import Identity, load_identity, save_identity
 from copycat.server.memory_disk import MemoryDisk
+from copycat.server.roster import Roster, Seat
 from copycat.testing.disk import SimulatedDisk
 from copycat.types import Address
 
@@ -177,3 +179,21 @@ def test_a_power_cut_during_the_founding_leaves_no_doubt(seed: int) -> None:
         assert HardStateFile(disk).state == state
     else:
         assert HardStateFile(disk).state in (HardState(), state)
+
+
+def test_what_a_joined_member_was_told_is_read_back() -> None:
+    """Its configuration and the index survive; which members it is started with is no concern."""
+    seats = {n: Seat(Address(n, 7400), n.encode() * 8) for n in ("n1", "n4")}
+    told = (77, Roster(Membership(("n1",), ("n4",), (), ("n4",)), seats))
+    joined = Identity("n4", b"n4" * 8, b"c" * 16, joined=told)
+    disk = MemoryDisk()
+    save_identity(disk, joined)
+    for members in (None, ["n4"], ["n1", "n2"]):
+        again = load_identity(disk, "n4", members, random.Random(1))
+        assert again == joined and again.founded
+        assert again.told == told
+    assert FOUNDED.told[0] == 0
+    assert FOUNDED.told[1].membership == Membership(("n1", "n2"))
+    assert load_identity(founded_disk(), "n1", None, random.Random(1)) == FOUNDED
+    with pytest.raises(WrongClusterError):
+        load_identity(disk, "n5", None, random.Random(1))

@@ -29,6 +29,7 @@ from copycat.server.effects import (
 from copycat.server.gateway import Gateway, Incoming
 from copycat.server.identity import Identity
 from copycat.server.links import Links
+from copycat.server.roster import NOBODY, Seat
 from copycat.types import Address
 
 from .loops import LOOPS, Recorder, at_end, free_port, local, run, until
@@ -44,6 +45,14 @@ def identity(name: str, addresses: dict[str, Address], **changes: bytes) -> Iden
     return Identity(name, uuid, changes.get("cluster", CLUSTER), founders)
 
 
+def seats(addresses: dict[str, Address], **uuids: bytes) -> dict[str, Seat]:
+    """The roster that says so; ``uuids`` are other incarnations."""
+    return {
+        name: Seat(address, uuids.get(name, UUIDS.get(name, b"?" * 16)))
+        for name, address in addresses.items()
+    }
+
+
 class Node:
     """A member's shell without a member: gateway, links, and what they pushed, with times."""
 
@@ -57,7 +66,6 @@ class Node:
         self.gateway = Gateway(name, RealNetwork(), self.ask, max_clients=3)
         self.links = Links(
             self.identity,
-            addresses,
             RealNetwork(),
             random.Random(1),
             on_refusal=lambda peer, refusal: self.refusals.append((peer, refusal)),
@@ -76,12 +84,12 @@ class Node:
         """Open the port and let everybody in."""
         at_end(self.close)
         await self.gateway.listen(self.addresses[self.name])
-        self.gateway.start(self.identity, self.addresses, self.push, self.links.nudge)
+        self.gateway.start(self.identity, seats(self.addresses), self.push, self.links.nudge)
 
     async def up(self) -> Node:
         """Listen and dial."""
         await self.listen()
-        self.links.start(self.push)
+        self.links.start(seats(self.addresses), self.push)
         return self
 
     def close(self) -> None:
@@ -353,7 +361,7 @@ def test_clients_are_welcomed_numbered_and_heard() -> None:
         await until(lambda: two.lost)
         assert two.frames[1] == (Frame.KEPT, b"y")
         assert two.frames[2][0] == Frame.LEADER
-        assert unpack_control(two.frames[2][1]) == [4, None, None]
+        assert unpack_control(two.frames[2][1]) == [4, None, welcome.members]
         await until(lambda: ClientGone(2) in node.pushed)
         assert node.gateway.clients == 1
         one.protocol.abort()
@@ -372,7 +380,7 @@ def test_unwanted_clients_are_refused() -> None:
         early = await client(node)
         await until(lambda: early.lost)
         assert Refusal.parse(early.frames[0][1]).code == "CC-UNAVAILABLE"
-        node.gateway.start(node.identity, where, node.push)
+        node.gateway.start(node.identity, seats(where), node.push)
         foreign = await client(node, Hello("client", b"x" * 16).frame())
         await until(lambda: foreign.lost)
         assert Refusal.parse(foreign.frames[0][1]).code == "CC-WRONG-CLUSTER"
@@ -504,3 +512,44 @@ def test_idle_strangers_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
                 await writer.wait_closed()
 
     run(main())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_links_follow_the_roster(loop: str) -> None:
+    """Who is added is dialled and let in, a kept place is not dialled; who is removed is dropped,
+    is told so when it comes again, and clients hear of the addresses."""
+
+    async def main() -> None:
+        where = addresses()
+        one = await Node("n1", {"n1": where["n1"]}).up()
+        listener = await client(one)
+        await until(lambda: listener.frames)
+        two = await Node("n2", where).up()
+        await until(lambda: two.refusals)
+        assert two.refusals[0][1].code == "CC-MEMBERSHIP"
+        assert not one.pushed
+        both = seats(where) | {"n3": Seat(where["n1"], NOBODY)}
+        one.links.follow(both)
+        one.gateway.follow(both)
+        await until(lambda: PeerUp("n2") in one.pushed and PeerUp("n1") in two.pushed)
+        assert set(one.links.problems()) <= {"n2"}
+        await until(lambda: len(listener.frames) == 2)
+        names = {name: str(address) for name, address in where.items()}
+        assert unpack_control(listener.frames[1][1]) == [0, None, names]
+        two.refusals.clear()
+        one.links.follow(seats({"n1": where["n1"]}))
+        one.gateway.follow(seats({"n1": where["n1"]}))
+        assert one.pushed[-1] == PeerDown("n2", False)
+        await until(lambda: two.refusals)
+        assert "removed" in two.refusals[0][1].message
+        assert one.pushed[-1] == PeerDown("n2", False)
+        again = seats(where, n2=b"w" * 16)
+        one.links.follow(again)
+        one.gateway.follow(again)
+        two.refusals.clear()
+        await until(lambda: two.refusals)
+        assert "another incarnation" in two.refusals[0][1].message
+        one.close()
+        two.close()
+
+    run(main(), loop)

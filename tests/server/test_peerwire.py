@@ -8,7 +8,8 @@ import pytest
 
 from copycat._core.codec import FrameBuffer
 from copycat._core.kernel import encode_run, seal_batch
-from copycat._core.layout import FormatError, Kind
+from copycat._core.layout import CONFIGURATION_FLAG, FormatError, Kind
+from copycat.raft import Membership
 from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
@@ -20,6 +21,8 @@ from copycat.raft.messages import (
     VoteResponse,
 )
 from copycat.server.peerwire import decode_message, encode_message
+from copycat.server.roster import Roster, Seat
+from copycat.types import Address
 
 
 def image(base: int, count: int, term: int) -> bytes:
@@ -28,11 +31,16 @@ def image(base: int, count: int, term: int) -> bytes:
     return seal_batch([run], base, term, 1)
 
 
+ROSTER = Roster(Membership(("a",), ("b",)), {n: Seat(Address(n, 1), b"u" * 16) for n in "ab"})
+CONFIGURATION = seal_batch([ROSTER.run()], 8, 3, 1, CONFIGURATION_FLAG)
 IMAGES = (image(8, 2, 3), image(10, 1, 4))
 SPANS = (Span(8, 9, 3), Span(10, 10, 4))
 MESSAGES: list[Message] = [
     AppendRequest(4, "a", "b", 7, 2, 10, 6, 99, SPANS, IMAGES),
     AppendRequest(4, "a", "b", 7, 2, 7, 6, 99),
+    AppendRequest(
+        4, "a", "b", 7, 2, 8, 6, 99, (Span(8, 8, 3, ROSTER.membership),), (CONFIGURATION,)
+    ),
     AppendResponse(4, "a", "b", True, 2**63, 5),
     AppendResponse(4, "a", "b", False, 3, 5, 2, 1),
     VoteRequest(2**64 - 1, "a", "b", 7, 3, True),
@@ -70,7 +78,7 @@ def test_mutations_never_escape(seed: int) -> None:
         except FormatError:
             continue
         if isinstance(message, AppendRequest):
-            assert message.images in (IMAGES, ())
+            assert message.images in (IMAGES, (CONFIGURATION,), ())
 
 
 def test_batches_must_follow_one_another() -> None:

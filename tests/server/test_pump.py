@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from copycat.server.clock import RealClock
 from copycat.server.effects import ClientFrame, ClientGone, Effects, Job, JobDone, MemberInput
 from copycat.server.memory_disk import MemoryDisk
 from copycat.server.pump import Pump
+from copycat.server.roster import Seat
 
 from .loops import LOOPS, run, until
 
@@ -57,6 +58,9 @@ class Sides:
 
     def announce(self, term: int, leader: str | None) -> None:
         self.deeds.append(("announce", term, leader))
+
+    def follow(self, seats: Mapping[str, Seat], committed: object) -> None:
+        self.deeds.append(("follow", dict(seats), committed))
 
     def turn_done(self) -> None:
         self.deeds.append("done")

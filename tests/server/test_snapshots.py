@@ -85,13 +85,13 @@ def test_pieces_received_in_order_become_the_same_snapshot() -> None:
     assert Snapshots(theirs, CLUSTER).newest() == (info, bytes(range(256)) * 20)
 
 
-@pytest.mark.parametrize("version", [b"01", b"03"])
+@pytest.mark.parametrize("version", [b"02", b"04"])
 def test_another_format_is_refused_by_its_name(version: bytes) -> None:
     """A file that an older or newer Copycat wrote is no damage, and the error says so."""
     disk = SimulatedDisk()
     info = Snapshots(disk, CLUSTER).save(10, 1, b"body")
     disk.open(info.name).pwrite(version, 6)
-    with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 02"):
+    with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 03"):
         Snapshots(disk, CLUSTER).newest()
 
 
@@ -107,3 +107,18 @@ def test_an_accepted_snapshot_survives_a_power_cut(seed: int) -> None:
     accepted = target.accept()
     disk.crash(chance)
     assert Snapshots(disk, CLUSTER).newest() == accepted
+
+
+def test_a_snapshot_carries_its_configuration() -> None:
+    """The configuration in force is read back, after a restart and on the receiving side."""
+    disk, other = SimulatedDisk(), SimulatedDisk()
+    roster = b"who takes part"
+    info = Snapshots(disk, CLUSTER).save(10, 3, b"body", (7, roster))
+    assert info.configuration == (7, roster)
+    newest = Snapshots(disk, CLUSTER).newest()
+    assert newest is not None and newest[0] == info and newest[1] == b"body"
+    target = Snapshots(other, CLUSTER)
+    data = Snapshots(disk, CLUSTER).read(info, 0, info.size)
+    assert data is not None
+    target.receive(0, data, len(data))
+    assert target.accept() == newest

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from copycat._core import codec
 from copycat._core.codec import Frame, FrameBuffer, Reason
 from copycat._core.kernel import decode_results
+from copycat.errors import MembershipError
 from copycat.machine import StateMachine
 from copycat.raft import RaftOptions
 from copycat.serializer import Serializer
@@ -26,16 +28,24 @@ from copycat.server.effects import (
     PeerDown,
     PeerFrame,
     PeerUp,
+    RosterHeard,
 )
 from copycat.server.hardstate import HardStateFile
 from copycat.server.member import Member, MemberOptions
+from copycat.server.roster import PlacedRoster, Roster, Seat
 from copycat.server.store import Store
 from copycat.testing.disk import SimulatedDisk
+from copycat.types import Address
 
 from .images import commands, keep_alive, open_call, pack, unpack
 from .test_applier import Tally
 
 MACHINES: dict[str, type[StateMachine]] = {"Tally": Tally}
+
+
+def seat_of(name: str) -> tuple[Address, bytes]:
+    """Where a member listens, and its uuid."""
+    return Address(name, 7400), name.encode().ljust(16, b".")
 
 
 class Node:
@@ -50,8 +60,13 @@ class Node:
         self.inbox: list[MemberInput] = []
         self.turn_at: float | None = None
         self.wake_at = 0.0
+        self.committed = (0, b"")
+        self.seats: Mapping[str, Seat] | None = None  # whom it speaks with
         self.lane_free = {"log": 0.0, "background": 0.0}
         self.applier: Applier | None = None
+        self.uuid = seat_of(name)[1]
+        self.is_out = False  # it stopped because it was removed
+        self.told: PlacedRoster | None = None  # on joining; None: it is a founder
 
 
 class World:
@@ -73,6 +88,7 @@ class World:
         self._nth = 0
         self._last: dict[tuple[object, ...], float] = {}
         self.digests: dict[int, bytes] = {}
+        self.founded = (0, Roster.founded({name: seat_of(name) for name in names}))
         for name in names:
             self.start(name)
 
@@ -103,7 +119,7 @@ class World:
         applier = Applier(MACHINES, Serializer())
         holder: list[Member] = []
         store = Store(
-            node.disk, b"c" * 16, name.encode().ljust(16, b"."),
+            node.disk, b"c" * 16, node.uuid,
             segment_bytes=self.segment_bytes,
             on_saved=lambda state: holder[0].hard_state_saved(state),
             on_durable=lambda index: holder[0].log_durable(index),
@@ -113,7 +129,7 @@ class World:
             applier.restore(body)
         options = MemberOptions(RaftOptions(), snapshot_bytes=self.snapshot_bytes)
         node.member = Member(
-            name, self.nodes, store, applier, options=options,
+            name, node.told or self.founded, store, applier, options=options,
             random=random.Random(self.chance.random()), now=self.now, wall_us=10**15,
         )  # fmt: skip
         holder.append(node.member)
@@ -124,6 +140,47 @@ class World:
                 self.push(node, PeerUp(other.name), 0.001)
                 self.push(other, PeerUp(name), 0.001)
         self._schedule(node, 0.0)
+
+    def ask(self, name: str, request: str, *arguments: object) -> Any:
+        """What a member answers to an administrator."""
+        member = self.nodes[name].member
+        assert member is not None
+        self._schedule(self.nodes[name], 0.0)
+        return member.admin(request, list(arguments))
+
+    def wish(self, request: str, *arguments: object, seconds: float = 30.0) -> Any:
+        """Ask the leader again and again, whoever that is, until it is done or refused."""
+        end = self.now + seconds
+        reply: Any = ["wait", "nobody leads"]
+        while reply[0] in ("wait", "elsewhere") and self.now < end:
+            leader = self.leader()
+            if leader is not None:
+                reply = self.ask(leader, request, *arguments)
+            self.run(0.02)
+        return reply
+
+    def join(self, name: str) -> None:
+        """A new member: asks to be added, is told the configuration, and takes part."""
+        node = self.nodes[name] = Node(name)
+        address, uuid = seat_of(name)
+        reply = self.wish("join", name, str(address), uuid)
+        assert reply[0] == "done", reply
+        index, roster = reply[2]
+        node.told = (index, Roster.decode(roster))
+        self.start(name)
+
+    def join_as(self, name: str, told: PlacedRoster, uuid: bytes) -> None:
+        """A member starts with an empty disk, as another incarnation."""
+        node = self.nodes[name] = Node(name)
+        node.told, node.uuid = told, uuid
+        self.start(name)
+
+    def members(self) -> tuple[tuple[str, ...], ...]:
+        """(voters, learners) as the leader has them."""
+        member = self.nodes[self.leader() or ""].member
+        assert member is not None
+        status: Any = member.status()
+        return tuple(status["voters"]), tuple(status["learners"])
 
     def crash(self, name: str) -> None:
         """The process and the power die; peers are refused, clients disconnected."""
@@ -166,8 +223,14 @@ class World:
         if node.member is None:
             return
         effects = node.member.turn(self.now, inputs)
+        if isinstance(effects.fatal, MembershipError):
+            node.is_out, node.member, node.applier = True, None, None
+            node.life += 1
+            return
         if effects.fatal is not None:
             raise effects.fatal
+        if effects.seats is not None:
+            node.seats, node.committed = effects.seats, effects.committed
         for peer, frames in effects.peer_frames:
             self._to_peer(node, peer, frames)
         for connection, frames in effects.client_frames:
@@ -193,7 +256,15 @@ class World:
         return lambda: client.receive(member, frames)
 
     def _to_peer(self, node: Node, peer: str, frames: bytes) -> None:
-        if (node.name, peer) in self.cut:
+        if (node.name, peer) in self.cut or node.seats is None or peer not in node.seats:
+            return
+        target = self.nodes.get(peer)
+        if target is None or target.seats is None:
+            return
+        if node.name not in target.seats:
+            index, encoded = node.committed  # the gateway there refuses it, or learns of it
+            if index > target.committed[0] and node.name in Roster.decode(encoded).seats:
+                self.push(target, RosterHeard(index, Roster.decode(encoded)), 0.001)
             return
         for type_, payload in FrameBuffer(1 << 30, expect_preamble=False).feed(frames):
             if self.chance.random() >= self.loss:
@@ -226,7 +297,7 @@ class World:
 
     def settled(self) -> bool:
         """All members alive, one serves, and all have applied the same."""
-        members = [node.member for node in self.nodes.values()]
+        members = [node.member for node in self.nodes.values() if not node.is_out]
         if self.leader() is None or any(member is None for member in members):
             return False
         return len({m.status()["applied_index"] for m in members if m}) == 1 and all(
