@@ -387,8 +387,9 @@ class Raft:
 
     def _begin_transfer(self, to: str | None) -> None:
         me = self._me
-        if me.role is not Role.LEADER or me.ready.configure is not None:
-            return
+        under_way = self.handing_over and not self._handover.for_good
+        if me.role is not Role.LEADER or me.ready.configure is not None or under_way:
+            return  # (one that is repeated must not put the end of it off for ever)
         target = self._replication.best_prepared() if to is None else to
         if target is not None and target != me.name and target in me.membership.voters:
             self._handover.begin(target, me.now + self._options.election_timeout)

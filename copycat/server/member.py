@@ -480,7 +480,9 @@ class Member:
             self._clock_base = (self._store.log.last_time_us, self._now)
         if self._shortage.attempt_is_due(self._now):
             self._compaction.take()
-            heirs = self._shortage.report(self.name, self._raft, self.peers_up)
+            self._shortage.report(self.name)
+        if self._raft.is_leader and self._shortage.handover_is_due(self._now):
+            heirs = self._shortage.heirs(self._raft, self.peers_up)
             if heirs:  # any of them: always the same one might be as full as we are
                 self._inputs.append(Transfer(self._random.choice(heirs)))
 

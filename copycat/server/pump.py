@@ -92,6 +92,8 @@ class Pump:
 
     def push(self, input_: MemberInput) -> None:
         """Hand an input to the member's next turn."""
+        if self._closed:
+            return
         self._inputs.append(input_)
         if not self._scheduled and not self._turning:
             self._schedule()
@@ -202,6 +204,8 @@ class Pump:
     def _wake(self, at: float, now: float) -> None:
         """Have a turn at clock time ``at``. A timer that is early only looks again."""
         self._wake_at = at
+        if self._closed:
+            return
         if at <= now:
             if not self._scheduled:
                 self._schedule()

@@ -18,7 +18,9 @@ from ..raft.messages import AppendRequest
 from .store import Store
 
 REST_S = 60.0
-"""Seconds between two attempts to make the best of it: a snapshot, another leader."""
+"""Seconds between two attempts to cut the log by a snapshot."""
+HANDOVER_REST_S = 20.0
+"""Seconds between two attempts to let another member lead; each costs an entry in the full logs."""
 
 log = logging.getLogger("copycat.member")
 
@@ -29,6 +31,7 @@ class Shortage:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._next_attempt = -math.inf
+        self._next_handover = -math.inf
 
     def fitting(self, inputs: list[Input], commit_index: int) -> list[Input]:
         """``inputs`` without the entries that find no room.
@@ -57,24 +60,31 @@ class Shortage:
         return kept
 
     def attempt_is_due(self, now: float) -> bool:
-        """Whether to look for a way out at local time ``now``; True once in a while only."""
+        """Whether to try a snapshot at local time ``now``; True once in a while only."""
         if now < self._next_attempt:
             return False
         self._next_attempt = now + REST_S
         return True
 
-    def report(self, name: str, raft: Raft, peers_up: Set[str]) -> list[str]:
-        """Say that ``name`` is read-only; returns who could lead instead, if it leads."""
-        heirs = [
+    def handover_is_due(self, now: float) -> bool:
+        """Whether to look for another leader at local time ``now``; True once in a while only."""
+        if now < self._next_handover:
+            return False
+        self._next_handover = now + HANDOVER_REST_S
+        return True
+
+    def report(self, name: str) -> None:
+        """Say that ``name`` is read-only."""
+        log.error(
+            "%s is read-only: %s. It resumes by itself when there is space", name, self._store.full
+        )
+
+    def heirs(self, raft: Raft, peers_up: Set[str]) -> list[str]:
+        """Who could lead instead of a leader; of a follower nobody."""
+        return [
             peer.name
             for peer in raft.progress_of()
             if peer.name in peers_up
             and peer.name in raft.membership.voters
             and peer.match_index >= raft.commit_index
         ]
-        log.error(
-            "%s is read-only: %s%s. It resumes by itself when there is space",
-            name, self._store.full,
-            f"; it gives leadership to one of {', '.join(heirs)}" if heirs else "",
-        )  # fmt: skip
-        return heirs
