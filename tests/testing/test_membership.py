@@ -1,4 +1,4 @@
-"""Members of a simulated cluster come and go and are killed: production code, virtual time."""
+"""Members of a simulated cluster come and go while they are killed: all production code."""
 
 from __future__ import annotations
 
