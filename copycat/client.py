@@ -322,7 +322,7 @@ class Route:
         self._cluster = welcome.cluster or self._cluster
         self._names[link.address] = name
         self._failures.pop(link.address, None)
-        if welcome.members:
+        if welcome.members and welcome.term >= self._term:  # else it was away for long
             self.members = {n: parse_address(text) for n, text in welcome.members.items()}
         link.protocol.established(PEER_FRAME_LIMIT)
         link.welcomed.set_result(None)

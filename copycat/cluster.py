@@ -18,6 +18,8 @@ from .types import Address, MemberInfo, MemberType
 
 PAUSE_S = 0.02
 PAUSE_MAX_S = 0.2
+ANSWER_S = 1.0
+"""Seconds after which a member is asked again: it may be gone without a word."""
 _DONE = "done"
 _REFUSED = "refused"
 
@@ -120,7 +122,10 @@ class Cluster:
             async with asyncio.timeout(seconds):
                 while True:
                     try:
-                        return await self._session.admin(name, arguments)
+                        async with asyncio.timeout(ANSWER_S):
+                            return await self._session.admin(name, arguments)
+                    except TimeoutError:
+                        why = f"no answer for {ANSWER_S:g} s"
                     except UnavailableError as problem:
                         why = str(problem)
                     await asyncio.sleep(PAUSE_S)

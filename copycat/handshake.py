@@ -198,8 +198,8 @@ class Fields:
         return value
 
     def placed(self, name: str) -> tuple[int, bytes]:
-        """An index and bytes."""
-        value = self._map.get(name)
+        """An index and bytes; 0 and none if there is nothing (as in older protocols)."""
+        value = self._map.get(name, [0, b""])
         if not (isinstance(value, list) and len(value) == 2):
             raise FormatError(f"{name} is not an index with bytes")
         index, data = value

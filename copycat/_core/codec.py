@@ -16,7 +16,7 @@ import struct
 
 from .layout import FormatError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 PREAMBLE = b"COPYCAT\x01"
 
 HEADER = struct.Struct("<IBBH")

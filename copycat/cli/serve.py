@@ -37,6 +37,9 @@ TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a po
 @click.option(
     "--members", metavar="n1=HOST:PORT,...", help="All members; the same list everywhere."
 )
+@click.option(
+    "--join", metavar="HOST:PORT,...", help="Members of a running cluster to be taken into."
+)
 @click.option("--fsync", help="'always'; 'unsafe-never' is for comparisons.  [default: always]")
 @click.option("--advertise", metavar="HOST:PORT", help="Where others reach it, if that differs.")
 @click.option("--election-timeout", type=float, metavar="SECONDS", help="[default: 1]")

@@ -75,7 +75,7 @@ class Joining:
         self._network = network
         self._random = random
         self._cluster: bytes | None = None
-        self._leader: Address | None = None
+        self._leaders: list[Address] = []  # who is said to lead, the newest word first
         self._members: dict[str, Address] = {}
         self._problems: dict[Address, str] = {}
 
@@ -107,12 +107,15 @@ class Joining:
             pause = PAUSE_S if answer is not None else min(2 * pause, PAUSE_MAX_S)
 
     async def _ask_all(self) -> Answer | None:
-        """Ask until one answers who leads: him first, then everybody known."""
-        leader = [] if self._leader is None else [self._leader]
-        known = dict.fromkeys([*leader, *self._members.values(), *self._seeds])
-        for address in known:
-            if address == self._here:
-                continue
+        """Ask until the leader answers: whoever is said to lead first, then everybody known."""
+        asked = {self._here}
+        while True:
+            known = [*self._leaders, *self._members.values(), *self._seeds]
+            address = next((each for each in known if each not in asked), None)
+            if address is None:
+                self._leaders.clear()
+                return None
+            asked.add(address)
             try:
                 async with asyncio.timeout(ANSWER_S):
                     answer = await self._ask(address)
@@ -123,10 +126,8 @@ class Joining:
             else:
                 self._problems.pop(address, None)
                 if answer.word in (DONE, REFUSED, WAIT):
-                    self._leader = address
+                    self._leaders = [address]
                     return answer
-        self._leader = None
-        return None
 
     async def _ask(self, address: Address) -> Answer:
         """One connection, one question, one answer."""
@@ -168,8 +169,11 @@ class Joining:
         if self._cluster not in (None, welcome.cluster):
             return WrongClusterError(f"{address} belongs to another cluster than the others")
         self._cluster = welcome.cluster
-        self._members = {name: parse_address(text) for name, text in welcome.members.items()}
-        self._leader = self._members.get(welcome.leader or "")
+        # Somebody may have been away for long: what others said is not forgotten.
+        self._members |= {name: parse_address(text) for name, text in welcome.members.items()}
+        leader = self._members.get(welcome.leader or "")
+        if leader is not None:
+            self._leaders.insert(0, leader)
         return None
 
     def _joined(self, told: PlacedRoster) -> Identity:

@@ -13,8 +13,9 @@ import time
 import pytest
 
 from copycat._core.codec import PREAMBLE, PROTOCOL_VERSION, Frame, pack_frame
+from copycat._core.layout import FormatError
 from copycat.connection import FrameProtocol
-from copycat.handshake import Hello, Refusal, Welcome, unpack_control
+from copycat.handshake import Hello, Refusal, Welcome, pack_msgpack, unpack_control
 from copycat.network import RealNetwork
 from copycat.server import gateway as gateway_module
 from copycat.server import links as links_module
@@ -553,3 +554,15 @@ def test_links_follow_the_roster(loop: str) -> None:
         two.close()
 
     run(main(), loop)
+
+
+def test_a_greeting_of_an_older_protocol_is_understood_enough() -> None:
+    """It shows no configuration; that it is too old is then said in words."""
+    fields = {"protocol": 2, "role": "client", "cluster": None, "name": "", "uuid": b""}
+    hello = Hello.parse(pack_msgpack(fields))
+    assert (hello.protocol, hello.configuration) == (2, (0, b""))
+    shown = Hello("member", CLUSTER, "n1", UUIDS["n1"], configuration=(7, b"x"))
+    assert Hello.parse(shown.frame()[8:]) == shown
+    for wrong in (5, [1], [-1, b""], [1, "x"], [True, b""]):
+        with pytest.raises(FormatError):
+            Hello.parse(pack_msgpack({**fields, "configuration": wrong}))

@@ -185,4 +185,4 @@ def test_every_member_is_replaced_under_fire(seed: int) -> None:
         survivor = cluster.hosts["n6"].running
         assert survivor is not None and survivor.member is not None
         assert survivor.member.status()["voters"] == ["n6"]
-        assert cluster.watch.elections > 3
+        assert cluster.watch.elections >= 2
