@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .kernel import Buffer, decode_commands
+from .kernel import Buffer, decode_commands, encode_results
 from .layout import Status
 
 OK = bytes((Status.OK,))
@@ -47,8 +47,8 @@ def run_commands(
     slow: Callable[[int, int, bytes, int, int], bytes],
     events: dict[int, Any],
     flush: Callable[[int], None],
-) -> list[bytes]:
-    """Run ``count`` commands from ``offset`` less the first ``skip``; their results.
+) -> bytes:
+    """Run ``count`` commands from ``offset`` less the first ``skip``; their results, encoded.
 
     ``index`` belongs to the first command that runs. A command whose (resource, operation) is not
     in ``table`` goes to ``slow(resource, operation, arguments, index, session)``, which may add it.
@@ -72,4 +72,4 @@ def run_commands(
         if events:
             flush(index)
         index += 1
-    return results
+    return encode_results(results)

@@ -39,6 +39,7 @@ Entry = tuple
 cdef enum:
     DEPTH = 16  # deeper values are the fallback's: it knows the exact limit
     COMMAND_HEADER = 16
+    RESULT_HEADER = 4
 
 
 cdef class _NotPlain(Exception):
@@ -421,14 +422,11 @@ cdef class _Packer:
         free(self.writer.data)
 
     def __call__(self, value):
-        return self.pack(value, False)
+        return self.pack(value)
 
-    cdef bytes pack(self, object value, bint as_result):
-        """The bytes of ``value``, behind an OK status if it is a command's result."""
+    cdef bytes pack(self, object value):
         self.writer.size = 0
         try:
-            if as_result:
-                _put(&self.writer, 0)
             _write(&self.writer, value, 0)
             packed = PyBytes_FromStringAndSize(<char*>self.writer.data, self.writer.size)
             if self.writer.room > 1 << 20:
@@ -438,8 +436,7 @@ cdef class _Packer:
             raise
         except Exception:
             pass
-        packed = self.fallback(value)
-        return OK + packed if as_result else packed
+        return self.fallback(value)
 
     cdef _shrink(self):
         """One huge value shall not keep its room for ever."""
@@ -476,6 +473,69 @@ def run_commands(
     object flush,
 ):
     """See ``calls.py``."""
+    cdef Writer w
+    w.size = 0
+    w.room = 64 + 32 * <size_t>max(0, count - skip)
+    w.data = <uint8_t*>malloc(w.room)
+    if w.data is NULL:
+        raise MemoryError
+    try:
+        _run(&w, image, offset, count, skip, index, time_us, session, table, slow, events, flush)
+        return PyBytes_FromStringAndSize(<char*>w.data, w.size)
+    finally:
+        free(w.data)
+
+
+cdef int _result(Writer* w, object value, object pack) except -1:
+    """Write what a command returned, as a result; ``w`` is as before if that cannot be done."""
+    cdef size_t start = w.size
+    cdef uint32_t size
+    cdef object packed
+    _ensure(w, RESULT_HEADER + 1)
+    w.size += RESULT_HEADER
+    w.data[w.size] = 0  # Status.OK
+    w.size += 1
+    if value is None:
+        _put(w, 0xC0)
+    else:
+        try:
+            if type(pack) is not _Packer:
+                raise _NotPlain
+            _write(w, value, 0)
+        except MemoryError:
+            raise
+        except Exception:
+            w.size = start
+            packed = (<_Packer>pack).fallback(value) if type(pack) is _Packer else pack(value)
+            return _encoded(w, OK + packed)
+    size = <uint32_t>(w.size - start - RESULT_HEADER)
+    memcpy(w.data + start, &size, 4)
+    return 0
+
+
+cdef int _encoded(Writer* w, bytes result) except -1:
+    """Write a result that is bytes already."""
+    cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(result)
+    _ensure(w, RESULT_HEADER + size)
+    memcpy(w.data + w.size, &size, 4)
+    w.size += RESULT_HEADER
+    return _bytes(w, PyBytes_AS_STRING(result), size)
+
+
+cdef int _run(
+    Writer* w,
+    bytes image,
+    Py_ssize_t offset,
+    Py_ssize_t count,
+    Py_ssize_t skip,
+    object index,
+    object time_us,
+    object session,
+    dict table,
+    object slow,
+    dict events,
+    object flush,
+) except -1:
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(image)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(image)
     cdef Py_ssize_t position
@@ -485,8 +545,8 @@ def run_commands(
     cdef uint64_t known_resource = 0
     cdef uint32_t known_operation = 0
     cdef tuple entry = None
-    cdef list results = []
     cdef uint64_t at = index
+    cdef size_t before
     cdef object function = None, commit = None, unpack = None, pack = None, value
     for position in range(count):
         if offset < 0 or end - offset < COMMAND_HEADER:
@@ -504,13 +564,14 @@ def run_commands(
                 if entry is not None:
                     known_resource, known_operation = resource, operation
                     function, commit, unpack, pack = entry[0], entry[1], entry[2], entry[3]
+                    commit.time_us = time_us
+                    commit.session = session
             if entry is None:
                 arguments = PyBytes_FromStringAndSize(<char*>data + offset, size)
-                results.append(slow(resource, operation, arguments, index, session))
+                _encoded(w, slow(resource, operation, arguments, index, session))
             else:
                 commit.index = index
-                commit.time_us = time_us
-                commit.session = session
+                before = w.size
                 try:
                     if type(unpack) is _Unpacker:
                         value = function(*(<_Unpacker>unpack).arguments(data + offset, size))
@@ -518,16 +579,12 @@ def run_commands(
                         value = function(
                             *unpack(PyBytes_FromStringAndSize(<char*>data + offset, size))
                         )
-                    if value is None:
-                        results.append(OK_NONE)
-                    elif type(pack) is _Packer:
-                        results.append((<_Packer>pack).pack(value, True))
-                    else:
-                        results.append(OK + pack(value))
+                    _result(w, value, pack)
                 except Exception as problem:
-                    results.append(entry[4](problem))
+                    w.size = before
+                    _encoded(w, entry[4](problem))
             if events:
                 flush(index)
             at += 1
         offset += size
-    return results
+    return 0

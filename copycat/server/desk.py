@@ -213,11 +213,11 @@ class Desk:
         for session, index, previous, payload in out.events:
             self._send_event(attached.get(session), session, index, previous, payload)
         applied = self._applier.index
-        for session, first, results in out.answers:
+        for session, first, count, results in out.answers:
             connection = attached.get(session)
             if connection is not None:
-                head = RESULTS_HEAD.pack(session, first, applied, len(results))
-                self._send(connection, Frame.RESULTS, head, encode_results(results))
+                head = RESULTS_HEAD.pack(session, first, applied, count)
+                self._send(connection, Frame.RESULTS, head, results)
         for uuid, proof, session in out.registered:
             connection = self._registering.pop((uuid, proof), None)
             if connection is not None:
@@ -311,7 +311,7 @@ class Desk:
         cached = session.cached(begin, number)
         if cached is not None:
             head = RESULTS_HEAD.pack(session.id, begin, self._applier.index, number)
-            self._send(connection, Frame.RESULTS, head, encode_results(cached))
+            self._send(connection, Frame.RESULTS, head, cached)
 
     def _register(self, connection: int, payload: bytes) -> None:
         fields = self._serializer.unpack(payload)
