@@ -457,6 +457,138 @@ def unpacker(fallback):
     return _Unpacker(fallback)
 
 
+# -- a client's calls --------------------------------------------------------------------------
+
+cdef class Intake:
+    """See ``calls.py``."""
+
+    cdef object loop, running, pack, deadlines, flush_early, flush, time, create_future, call_soon
+    cdef object timeout
+    cdef Py_ssize_t most, most_bytes, flush_at
+    cdef public bint closed, flush_due
+
+    def __init__(
+        self, loop, running, pack, timeout, deadlines, most, most_bytes, flush_at, flush_early,
+        flush,
+    ):
+        self.loop = loop
+        self.running = running
+        self.pack = pack
+        self.timeout = timeout
+        self.deadlines = deadlines
+        self.most = most
+        self.most_bytes = most_bytes
+        self.flush_at = flush_at
+        self.flush_early = flush_early
+        self.flush = flush
+        self.time = loop.time
+        self.create_future = loop.create_future
+        self.call_soon = loop.call_soon
+
+    def enter(self, queue, resource, operation, arguments, timeout):
+        """See ``calls.py``."""
+        cdef double deadline
+        cdef bytes packed
+        cdef object future
+        if (
+            operation is None
+            or self.closed
+            or self.running() is not self.loop
+            or len(queue) >= self.most
+        ):
+            return None
+        if type(self.pack) is _Packer:
+            packed = (<_Packer>self.pack).pack(arguments)
+        else:
+            packed = self.pack(arguments)
+        if PyBytes_GET_SIZE(packed) > self.most_bytes:
+            return None
+        if timeout is None:
+            timeout = self.timeout
+        deadline = <double>self.time() + <double>timeout
+        if deadline < <double>self.deadlines.next:
+            self.deadlines.by(deadline)
+        future = self.create_future()
+        queue.append((future, deadline, timeout, (resource, operation, packed)))
+        if not self.flush_due:
+            self.flush_due = True
+            self.call_soon(self.flush)
+        if len(queue) == self.flush_at:
+            self.flush_early()
+        return future
+
+
+cdef int _check_results(
+    const uint8_t* data, Py_ssize_t end, Py_ssize_t at, Py_ssize_t count
+) except -1:
+    """Raise `FormatError` unless ``count`` results fill the rest."""
+    cdef uint32_t size
+    for _ in range(count):
+        if at < 0 or end - at < RESULT_HEADER:
+            raise FormatError("a result ends inside its header")
+        memcpy(&size, data + at, 4)
+        at += RESULT_HEADER
+        if size == 0 or size > <size_t>(end - at):
+            raise FormatError("a result is empty or cut off")
+        at += size
+    if at != end:
+        raise FormatError("results do not fill their frame")
+    return 0
+
+
+def resolve(buffer, Py_ssize_t offset, Py_ssize_t count, Py_ssize_t skip, calls, unpack, odd):
+    """See ``calls.py``."""
+    cdef Py_buffer view
+    cdef const uint8_t* data
+    cdef Py_ssize_t position
+    cdef uint32_t size
+    cdef tuple call
+    cdef object future, value
+    cdef bytes result
+    cdef bint plain
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        data = <const uint8_t*>view.buf
+        _check_results(data, view.len, offset, count)
+        if count - skip > len(calls):
+            raise FormatError("there are more results than calls")
+        pop = calls.popleft
+        for position in range(count):
+            memcpy(&size, data + offset, 4)
+            offset += RESULT_HEADER
+            if position >= skip:
+                call = pop()
+                future = call[0]
+                if not future.done():
+                    plain = data[offset] == 0 and type(unpack) is _Unpacker
+                    if plain:
+                        try:
+                            value = _read_all(data + offset + 1, size - 1)
+                        except Exception:
+                            plain = False
+                    if plain:
+                        future.set_result(value)
+                    else:
+                        result = PyBytes_FromStringAndSize(<char*>data + offset, size)
+                        _settle(call, result, unpack, odd)
+            offset += size
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef _settle(tuple call, bytes result, unpack, odd):
+    """What is not a plain value: of a registered type perhaps, or an error."""
+    if result[0] != 0:
+        odd(call, result)
+        return
+    try:
+        value = unpack(result[1:])
+    except Exception:
+        odd(call, result)
+    else:
+        call[0].set_result(value)
+
+
 # -- running -----------------------------------------------------------------------------------
 
 def run_commands(
