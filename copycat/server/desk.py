@@ -62,9 +62,8 @@ class Host(Protocol):
     def now(self) -> float:
         """Local time of this turn, in seconds."""
 
-    @property
-    def overloaded(self) -> bool:
-        """Too much is logged and not applied yet."""
+    def overloaded(self, size: int = 0) -> bool:
+        """Too much is logged and not applied yet, or there is no room for ``size`` bytes."""
 
     def admin(self, name: str, arguments: list[object]) -> object:
         """Answer an administrator; raises `CopycatError`."""
@@ -122,7 +121,7 @@ class Desk:
                 self._admin(connection, payload)
             elif type_ not in self._handlers:
                 raise FormatError(f"clients do not send frames of type {type_}")
-            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded:
+            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded():
                 self._reject_frame(connection, type_, payload, Reason.OVERLOADED, RETRY_MS)
             elif self._host.serving:
                 self._handlers[type_](connection, payload)
@@ -295,7 +294,7 @@ class Desk:
             self._answer_from_cache(connection, session, first, count)
             if skip >= count:
                 return
-        if self._host.overloaded or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
+        if self._host.overloaded(len(payload)) or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
             self._reject(
                 connection, Reason.OVERLOADED, Frame.RUN, count - skip, first + skip, RETRY_MS
             )

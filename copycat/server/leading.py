@@ -108,12 +108,12 @@ class Leading:
         if first_index >= self.term_start:
             self._backlog_bytes -= size
 
-    @property
-    def overloaded(self) -> bool:
-        """Whether too much of what this leader logged is not applied yet, or its disk is full."""
+    def overloaded(self, size: int = 0) -> bool:
+        """Whether too much of what this leader logged is not applied yet, or its disk has no room
+        for ``size`` more bytes."""
         queued = self._desk.run_bytes
         return self._backlog_bytes + queued > self._backlog_bytes_max or self._store.is_short(
-            queued
+            queued + size
         )
 
     # -- batches -------------------------------------------------------------------------------
@@ -144,13 +144,25 @@ class Leading:
                 size += len(runs[end])
                 end += 1
             if not self._store.make_room((BATCH_HEADER_SIZE + size,)):
-                if not ticking:  # they wait for space, or for another leader
-                    self._desk.runs = runs[logged:]
-                    self._desk.run_bytes = sum(map(len, self._desk.runs))
-                break
+                return (not ticking and self._wait_for_room(runs[logged:])) or logged > 0
             self._log(runs[logged:end])
             logged = end
         return logged > 0
+
+    def _wait_for_room(self, runs: list[bytes]) -> bool:
+        """Let ``runs`` wait for space or for another leader; only signs of life go past them.
+
+        They promise nothing about what they overtake. Returns whether something was logged.
+        """
+        signs = [run for run in runs if run[0] == Kind.KEEP_ALIVE]
+        size = BATCH_HEADER_SIZE + sum(map(len, signs))
+        passing = 0 < len(signs) < len(runs) and self._store.make_room((size,))
+        if passing:
+            self._log(signs)
+            runs = [run for run in runs if run[0] != Kind.KEEP_ALIVE]
+        self._desk.runs = runs
+        self._desk.run_bytes = sum(map(len, runs))
+        return passing
 
     def configure(self, membership: Membership, now: float) -> bool:
         """Log the configuration that Raft wants; False if the disk has no room for it now."""

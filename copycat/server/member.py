@@ -363,10 +363,9 @@ class Member:
             self._apply_at = self._now + APPLY_DELAY_S
         return self._now >= self._apply_at
 
-    @property
-    def overloaded(self) -> bool:
+    def overloaded(self, size: int = 0) -> bool:
         """Whether too much of what this leader logged is not applied yet, or its disk is full."""
-        return self._leading.overloaded
+        return self._leading.overloaded(size)
 
     # -- a full disk ---------------------------------------------------------------------------
 

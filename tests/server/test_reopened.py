@@ -177,8 +177,8 @@ def test_what_is_gathered_counts_as_backlog() -> None:
     client.want(10)
     assert world.run(10, lambda: client.done)
     leader = world.nodes[str(world.leader())].member
-    assert leader is not None and not leader.overloaded
+    assert leader is not None and not leader.overloaded()
     world.run(1)
     assert leader._leading._backlog_bytes == 0
     leader._desk._admit(bytes(leader._options.backlog_bytes + 1))
-    assert leader.overloaded
+    assert leader.overloaded()
