@@ -715,6 +715,7 @@ cdef int _run(
                 except Exception as problem:
                     w.size = before
                     _encoded(w, entry[4](problem))
+                    entry = None  # that may have fenced the resource
             if events:
                 flush(index)
             at += 1

@@ -167,6 +167,15 @@ def test_depth_counts_frames() -> None:
     assert found[1] - found[0] == 1 and found[2] - found[0] == 10
 
 
+def test_what_follows_in_the_same_run_meets_the_fence(world: World) -> None:
+    """A command right behind the one that failed is refused like any later one, in both modes."""
+    dive = (world.resource, world.ids["dive"], [1 << 30])
+    world.do("dive", 1)  # from here on the kernel knows how to run it without asking
+    world.apply(commands(2, world.sequence + 1, dive, dive, (*dive[:2], [1])))
+    results = results_of(world.lead.take().answers[-1])
+    assert [unpack(result[1:])[0] for result in results] == ["RecursionError", FENCED, FENCED]
+
+
 def test_runaway_recursion_fences_the_resource_everywhere(world: World) -> None:
     """However deep each member's stack was, all keep the same state, and nothing half-done."""
     follower = world.replayed()
