@@ -122,8 +122,9 @@ class RunningMember:
         founders = None if options.join else members or [self.name]
         identity = load_identity(doors.disk, self.name, founders, doors.random)
         self._gateway = Gateway(
-            self.name, doors.network, self._asked, max_clients=options.max_connections
-        )
+            self.name, doors.network, self._asked,
+            max_clients=options.max_connections, priority=options.priority,
+        )  # fmt: skip
         listen = options.listen or Address("127.0.0.1", 0)
         self.address = await self._gateway.listen(listen)
         if self.name not in members or members[self.name].port == 0:
@@ -167,7 +168,9 @@ class RunningMember:
             told,
             store,
             applier,
-            options=MemberOptions(raft, snapshot_bytes=options.snapshot_bytes),
+            options=MemberOptions(
+                raft, snapshot_bytes=options.snapshot_bytes, priority=options.priority
+            ),
             random=Random(doors.random.random()),
             now=doors.clock.now(),
             wall_us=int(doors.clock.wall() * 1e6),
@@ -370,6 +373,7 @@ def open(  # the name of the API
     session_timeout: Duration | None = None,
     segment_bytes: int | None = None,
     snapshot_bytes: int | None = None,
+    priority: int | None = None,
     timeout: Duration | None = None,
     config: str | os.PathLike[str] | None = None,
 ) -> Opening:
@@ -394,6 +398,9 @@ def open(  # the name of the API
         fsync: "always"; "unsafe-never" only exists for comparisons.
         election_timeout, heartbeat, session_timeout: seconds.
         segment_bytes, snapshot_bytes: size of a log file; log applied between two snapshots.
+        priority: from 0 to 1000, 1 by default: of several members that could lead, the highest
+            should. A wish: whoever leads hands over to a higher one that is connected and level,
+            and no priority keeps a cluster without a leader.
         timeout: default for operations, in seconds; 5 if nobody says anything.
         config: a TOML file with any of these settings but ``types``, ``machines`` by name as in
             ``["shop:Stock"]``. What is an argument here overrules it, and so does the environment
@@ -410,7 +417,7 @@ def open(  # the name of the API
         "machines": machines, "storage": storage, "fsync": fsync, "timeout": timeout,
         "election_timeout": election_timeout, "heartbeat": heartbeat,
         "session_timeout": session_timeout, "segment_bytes": segment_bytes,
-        "snapshot_bytes": snapshot_bytes,
+        "snapshot_bytes": snapshot_bytes, "priority": priority,
     }  # fmt: skip
     if config is not None:
         settings = read_settings(config, settings, os.environ)

@@ -47,6 +47,7 @@ TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a po
 @click.option("--session-timeout", type=float, metavar="SECONDS", help="[default: 5]")
 @click.option("--segment-bytes", type=int, metavar="BYTES", help="Size of a log file.")
 @click.option("--snapshot-bytes", type=int, metavar="BYTES", help="Log between two snapshots.")
+@click.option("--priority", type=int, metavar="N", help="The highest should lead.  [default: 1]")
 @click.option(
     "--config",
     envvar="COPYCAT_CONFIG",

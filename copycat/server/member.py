@@ -54,6 +54,7 @@ from .effects import (
 )
 from .leading import Leading
 from .peerwire import decode_message, encode_message
+from .preference import Preference
 from .report import status_of
 from .roster import PlacedRoster, Rosters, newer
 from .shortage import Shortage
@@ -72,7 +73,7 @@ APPLY_LAG = 512
 
 @dataclass(frozen=True, slots=True)
 class MemberOptions:
-    """Limits of one member, in bytes."""
+    """Limits of one member, in bytes, and its rank."""
 
     raft: RaftOptions
     pipeline_batches: int = 4  # proposed and not committed; what comes meanwhile is gathered
@@ -81,6 +82,7 @@ class MemberOptions:
     apply_bytes: int = 4 << 20  # applied in one turn at most, so that heartbeats are not starved
     snapshot_bytes: int = 64 << 20  # of log applied since the last snapshot: time for a new one
     retain_bytes: int = 256 << 20  # of log kept beyond the snapshot for followers that lag
+    priority: int = 1  # of several members that could lead, the highest should
 
 
 class Member:
@@ -142,6 +144,7 @@ class Member:
         self._apply_at = math.inf  # local time at which what is committed is applied at the latest
         self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
         self._shortage = Shortage(store)
+        self._preference = Preference(options.priority, options.raft.election_timeout)
         self._is_out = False  # removed from the cluster
 
     # -- one turn ------------------------------------------------------------------------------
@@ -159,6 +162,10 @@ class Member:
             read = self._desk.take_read()
             if read is not None:
                 self._inputs.append(Read(read))
+        heir = self._preference.heir(self._raft, self.peers_up, now)
+        if heir is not None:
+            log.info("%s hands over to %s, whose priority is higher", self.name, heir)
+            self._inputs.append(Transfer(heir))
         if self._inputs or now >= self._raft_wake_at:
             self._step()
         if self._serving and self._leading.propose(now):
@@ -215,6 +222,7 @@ class Member:
             if input_.refused:
                 self._inputs.append(PeerRefused(input_.peer))
         elif isinstance(input_, PeerUp):
+            self._preference.heard(input_.peer, input_.priority)
             self._peer_up(input_.peer)
         elif isinstance(input_, RosterHeard):
             self._administration.heard(input_.index, input_.roster)
