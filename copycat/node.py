@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import random as chance
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,6 +52,7 @@ from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
 from .server.pump import Pump
 from .server.store import Store
+from .server.vigil import Vigil
 from .types import Address
 
 log = logging.getLogger("copycat.node")
@@ -87,6 +89,7 @@ class RunningMember:
         self._gateway: Gateway | None = None
         self._links: Links | None = None
         self._pump: Pump | None = None
+        self._vigil: Vigil | None = None
         self._store: Store | None = None
         self._refusals: set[str] = set()
         self.member: Member | None = None
@@ -183,6 +186,10 @@ class RunningMember:
         gateway.start(identity, told[1].seats, pump.push, links.nudge)
         links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
+        member = self.member
+        self._vigil = Vigil(
+            self.name, lambda: member.leadership[1], links.problems, doors.clock, loop
+        )
 
     async def stop(self) -> None:
         """Stop taking part; everything that was promised is on disk already."""
@@ -192,15 +199,30 @@ class RunningMember:
         self._store = None
 
     def _hang_up(self) -> None:
-        for part in (self._pump, self._links, self._gateway):
+        for part in (self._vigil, self._pump, self._links, self._gateway):
             if part is not None:
                 part.close()
-        self._pump = self._links = self._gateway = None
+        self._vigil = self._pump = self._links = self._gateway = None
 
     @property
     def failed(self) -> asyncio.Future[BaseException] | None:
         """Done, with the error, when the member had to stop by itself."""
         return None if self._pump is None else self._pump.failed
+
+    def check(self) -> None:
+        """Raise what made the member stop by itself, if it did."""
+        if self.failed is not None and self.failed.done():
+            raise self.failed.result()
+
+    async def settled(self) -> None:
+        """Wait until this member knows a leader; raises what made it stop instead.
+
+        Its client may have found the leader through another member, while this one is refused.
+        """
+        while self.status()["leader"] is None:
+            self.check()
+            await asyncio.sleep(0.01)
+        self.check()
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -324,14 +346,19 @@ class Opening:
                 **self._client_options,
             )
             try:
-                return await self._connection.__aenter__()
+                client = await self._connection.__aenter__()
             except UnavailableError as problem:
-                failed = running.failed
-                if failed is not None and failed.done():
-                    raise failed.result() from problem
+                running.check()
                 if waited % 6 == 0:
                     log.warning("%s waits for a leader: %s", running.name, problem)
                 waited += 1
+                continue
+            try:
+                await running.settled()
+            except BaseException:
+                await self._connection.__aexit__(*sys.exc_info())
+                raise
+            return client
 
     async def __aexit__(
         self,

@@ -117,8 +117,6 @@ async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) 
 async def _live(opening: Opening, settings: dict[str, Any]) -> None:
     """From recovery to the end; raises what made the member stop by itself."""
     async with opening as member:
-        while member.status()["leader"] is None:  # noqa: ASYNC110 - our client heard it first
-            await asyncio.sleep(0.01)
         _announce(member, settings)
         gc.collect()
         gc.freeze()  # what is there now stays: no full collection has to look at it again

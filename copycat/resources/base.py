@@ -73,8 +73,8 @@ class Access:
             raise forked(self._pid, os.getpid())
         raise WrongLoopError(
             "the client belongs to another event loop",
-            hint="use copycat.sync from other threads, or asyncio.run_coroutine_threadsafe("
-            "..., loop) with the loop it was opened in",
+            hint="from another thread use asyncio.run_coroutine_threadsafe(..., loop) with the "
+            "loop it was opened in",
         )
 
     def new_claim(self) -> bytes:

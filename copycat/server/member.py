@@ -467,8 +467,11 @@ class Member:
         return self._administration.request(name, arguments)
 
     def take_snapshot(self) -> int:
-        """Begin to save the state; returns the index it stands for."""
-        return self._compaction.take()
+        """Begin to save the state; returns the index it stands for.
+
+        Raises ``ValueError`` if it cannot be encoded.
+        """
+        return self._compaction.take(asked=True)
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""

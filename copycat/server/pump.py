@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from ..errors import CopycatError
 from ..ports import Clock, Disk
 from .effects import Effects, Job, JobDone, MemberInput
 from .roster import Seat
@@ -115,7 +116,9 @@ class Pump:
         """Stop the member because of ``error``: no more turns, every connection closed."""
         if self._closed:
             return
-        log.critical("%s stops: %s", self._name or "the member", error, exc_info=error)
+        # Our own errors say what to do; where in our code they arose helps nobody.
+        unknown = None if isinstance(error, CopycatError) else error
+        log.critical("%s stops: %s", self._name or "the member", error, exc_info=unknown)
         self.close()
         self._links.close()
         self._gateway.close()

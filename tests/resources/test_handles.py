@@ -507,6 +507,29 @@ def test_expired_session_loses_its_lock_at_once() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_claim_whose_session_ended_is_made_again(waits: bool) -> None:
+    """Who asked for a lock, or waits for it, when the session ends gets it under the next one."""
+
+    async def main() -> None:
+        async with fake_cluster() as cluster, client(cluster) as cc, client(cluster) as other:
+            if waits:
+                await other.lock("/l").acquire()
+            else:
+                await cc.lock("/l").locked()
+                cluster.deaf = True
+            before = cc.session.id
+            waiting = asyncio.ensure_future(cc.lock("/l").acquire(timeout=5))
+            await asyncio.sleep(0.05)
+            cluster.expire_all()
+            cluster.deaf = False
+            held = await waiting
+            assert held.token and cc.session.id not in (0, before)
+            assert [c.name for c in await cc.lock("/l").waiters()] == []
+
+    run(main())
+
+
 # -- elections ---------------------------------------------------------------------------------
 
 
