@@ -81,8 +81,6 @@ class ServerOptions:
                 f"fsync={self.fsync!r}: writes are acknowledged before they are on disk, a power "
                 "cut loses them. For comparison only."
             )
-        if self.storage == "memory":
-            found.append("storage='memory': nothing survives this process.")
         return found
 
 

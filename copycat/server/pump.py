@@ -22,6 +22,8 @@ from .roster import Seat
 STALL_S = 0.1
 """Seconds that the loop may be busy elsewhere before that counts as a stall."""
 STALL_LOG_INTERVAL = 10.0
+QUIET_S = 2.0
+"""Seconds after the start in which stalls are counted only."""
 
 log = logging.getLogger("copycat.pump")
 
@@ -88,7 +90,8 @@ class Pump:
         self._wake_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._next_stall_line = 0.0
+        # The first moments, in which modules are loaded and files prepared, are not worth a word.
+        self._next_stall_line = clock.now() + QUIET_S
         self._closed = False
 
     def push(self, input_: MemberInput) -> None:
