@@ -127,6 +127,13 @@ class MembersWatch:
             name in roster.seats and roster.seats[name].uuid == uuid for roster in self.possible()
         )
 
+    def is_member(self, name: str, uuid: bytes) -> bool:
+        """Whether the newest committed configuration has that incarnation."""
+        if self.committed is None:
+            return True
+        seat = self.committed[1].seats.get(name)
+        return seat is not None and seat.uuid == uuid
+
     def can_lose(self, lost: str, uuids: Mapping[str, bytes]) -> bool:
         """Whether the cluster recovers without the disk of ``lost``, whatever becomes of logs.
 
