@@ -129,7 +129,7 @@ class Fate:
         if self._over:
             return
         for host in self._hosting.hosts.values():
-            if host.is_out or host.is_doomed:
+            if host.is_out or host.is_doomed or host.is_away:
                 continue
             if not host.is_up and self._random.random() < 1 / REVIVE_S:
                 self._repair(host)

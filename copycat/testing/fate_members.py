@@ -25,6 +25,8 @@ DOOMED_FROM_S = 5.0
 """Seconds that a member is down before its disk is given up: every leader has noticed by then."""
 DOOMED_TO_S = 20.0
 RESIZE_S = 2.0
+AWAY_S = 20.0
+"""Mean time that a member is away."""
 RETURN_ODDS = 0.05
 """Probability per second that somebody starts a member again that was removed."""
 
@@ -47,6 +49,7 @@ class MembersFate:
             "add learner": lambda: self._add(MemberType.PASSIVE),
             "remove member": self._remove,
             "replace": self._replace,
+            "away": self._away,
             "wipe": self._wipe,
             "promote": lambda: self._change_part("promote"),
             "demote": lambda: self._change_part("demote"),
@@ -66,10 +69,10 @@ class MembersFate:
         self._hosting.timeline.after(1.0, self._return)
 
     def end(self) -> None:
-        """No more changes; whoever belongs to the cluster comes back, and who does not learns it."""
+        """No more changes; who belongs to the cluster comes back, and who does not learns it."""
         self._over = True
         for host in self._hosting.hosts.values():
-            host.is_doomed = False
+            host.is_doomed = host.is_away = False
             if host.is_out and not host.is_up and not self._is_expected(host):
                 self._hosting.start(host)  # it must find out that it is out
         self._mend()
@@ -203,6 +206,18 @@ class MembersFate:
         self._take_out(host.name, come_back)
         return True
 
+    def _away(self) -> bool:
+        """A member is down for long, and hears of nothing."""
+        hosting = self._hosting
+        if self._roster is None or any(host.is_away for host in hosting.hosts.values()):
+            return False
+        host = hosting.hosts[self._some_member(self._roster)]
+        host.is_away = True
+        hosting.kill(host, power=self._random.random() < 0.5)
+        delay = self._random.expovariate(1 / AWAY_S)
+        hosting.timeline.after(delay, lambda: setattr(host, "is_away", False))
+        return True
+
     def _wipe(self) -> bool:
         """A member dies, and if the cluster can do without it, its disk is lost."""
         hosting = self._hosting
@@ -289,6 +304,22 @@ class MembersFate:
         return True
 
     # -- judgement -----------------------------------------------------------------------------
+
+    def strays(self) -> list[str]:
+        """Members that run and are none any more: sooner or later they have to learn that.
+
+        But for those that know the address of nobody who is one: they can only say so.
+        """
+        is_member = self._hosting.watch.members.is_member
+        hosts = self._hosting.hosts.values()
+        there = {host.address for host in hosts if is_member(host.name, host.uuid)}
+        return [
+            host.name
+            for host in hosts
+            if host.running is not None
+            and not is_member(host.name, host.uuid)
+            and there & host.running.known_addresses
+        ]
 
     def last_wishes(self) -> list[Wish]:
         """What is asked for when all is healed: it must be done or refused, never late."""

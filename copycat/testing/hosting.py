@@ -45,6 +45,7 @@ class Host:
     uuid: bytes = b""  # which incarnation its disk has, if it ever took part
     is_out: bool = False  # its member said that it was removed, and stopped
     is_doomed: bool = False  # it stays down: its disk is given up
+    is_away: bool = False  # it stays down for long
 
     @property
     def is_up(self) -> bool:

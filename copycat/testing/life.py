@@ -118,6 +118,9 @@ class Life:
             raise CheckFailed("liveness", f"members do not come to the same index: {where} "
                               f"of {hosting.watch.members.committed}")
         hosting.compare_states()
+        strays = self.fate.members.strays
+        if not hosting.run(SETTLING_S, lambda: not strays()):
+            raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
 
     def _judge(self) -> Report:
         """The histories of all clients."""

@@ -15,6 +15,7 @@ MEMBER_FAULTS = (
     "add learner",  # one that stays a learner
     "remove member",  # the leader as well, and who is down
     "replace",  # removed, and back under its name with an empty disk
+    "away",  # a member is down for so long that the others may all be other ones by then
     "wipe",  # a member loses its disk for good and has to join again
     "promote",
     "demote",
