@@ -40,9 +40,11 @@ from .raft.ready import HardState
 from .resources import BUILT_IN_MACHINES
 from .serializer import Serializer
 from .server.applier import Applier
+from .server.asking import Asking
 from .server.bootstrap import Bootstrap
 from .server.clock import RealClock
 from .server.disk import RealDisk
+from .server.effects import RosterHeard
 from .server.gateway import Gateway
 from .server.identity import Identity, load_identity
 from .server.joining import Joining
@@ -50,6 +52,7 @@ from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
 from .server.pump import Pump
+from .server.roster import Roster
 from .server.store import Store
 from .types import Address
 
@@ -88,6 +91,7 @@ class RunningMember:
         self._links: Links | None = None
         self._pump: Pump | None = None
         self._store: Store | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._refusals: set[str] = set()
         self.member: Member | None = None
         self.identity: Identity | None = None
@@ -180,6 +184,31 @@ class RunningMember:
         gateway.start(identity, told[1].seats, pump.push, links.nudge)
         links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
+        self._ask_around(identity)
+
+    def _ask_around(self, identity: Identity) -> None:
+        """Have a member that hears of no leader ask wherever it was told that somebody is."""
+        member, links = self._required(self.member), self._required(self._links)
+        options, doors = self.options, self._doors
+        others = [where for name, where in options.members.items() if name != self.name]
+        asking = Asking(
+            identity,
+            [*options.join, *others],
+            linked=lambda: links.addresses,
+            is_lost=lambda: member.leadership[1] is None,
+            shown=lambda: links.shown,
+            on_refusal=self._refused,
+            network=doors.network,
+            random=doors.random,
+        )
+        task = asyncio.get_running_loop().create_task(asking.run(), name="copycat-asking")
+        self._asking = task
+        task.add_done_callback(self._asked_around)
+
+    def _asked_around(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._pump is not None:
+            self._pump.fail(error)
 
     async def stop(self) -> None:
         """Stop taking part; everything that was promised is on disk already."""
@@ -189,6 +218,9 @@ class RunningMember:
         self._store = None
 
     def _hang_up(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
         for part in (self._pump, self._links, self._gateway):
             if part is not None:
                 part.close()
@@ -198,6 +230,12 @@ class RunningMember:
     def failed(self) -> asyncio.Future[BaseException] | None:
         """Done, with the error, when the member had to stop by itself."""
         return None if self._pump is None else self._pump.failed
+
+    @property
+    def known_addresses(self) -> set[Address]:
+        """Where it looks for the other members."""
+        linked = set() if self._links is None else self._links.addresses
+        return linked.union(self.options.join, self.options.members.values())
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -215,6 +253,9 @@ class RunningMember:
         """A peer does not want us: if we are not of its cluster, going on would be pointless."""
         if self.member is None or self._pump is None:
             return
+        index, encoded = refusal.configuration
+        if index:
+            self._pump.push(RosterHeard(index, Roster.decode(encoded)))
         status = self.member.status()
         if status["peers_up"]:
             self._refusals.clear()  # some know us, and the others will

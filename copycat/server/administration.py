@@ -17,6 +17,7 @@ from ..errors import ConfigurationError
 from ..raft import Membership, Raft
 from ..raft.inputs import Input, Reconfigure, Transfer
 from ..types import MemberType
+from .peerwire import is_answer
 from .roster import NOBODY, PlacedRoster, Roster, Rosters, Seat, roster_in
 
 DONE = "done"
@@ -66,6 +67,7 @@ class Administration:
         self._host = host
         self._newcomers: dict[str, Seat] | None = None  # of the wish that Raft hears next
         self._heard: PlacedRoster | None = None
+        self._strangers: set[str] = set()
         self._news = True
         self._wishes: dict[str, Callable[..., Reply]] = {
             "add": self._add,
@@ -98,11 +100,13 @@ class Administration:
         self._news = True
 
     def heard(self, index: int, roster: Roster) -> None:
-        """Somebody unknown showed a committed configuration; our log may be behind it.
+        """Somebody showed a committed configuration; our log may be behind it.
 
-        It only tells whom to speak with: who leads may have been added while we were away.
+        It tells whom to speak with, for who leads may have been added while we were away, and
+        whether we are a member at all.
         """
-        if index > self.rosters.last_index and (self._heard is None or index > self._heard[0]):
+        known = self.committed[0] if self._heard is None else self._heard[0]
+        if index > known and self.rosters.at(index) != (index, roster):
             self._heard = (index, roster)
             self._news = True
 
@@ -125,14 +129,30 @@ class Administration:
         # Once more when it is committed: only then are those who leave not spoken with any more.
         self._news = self.rosters.last_index > commit
         seats = self.rosters.seats_since(commit)
+        self._strangers.clear()
         if self._heard is not None:
-            if self.rosters.last_index >= self._heard[0]:
+            index, roster = self._heard
+            if self.committed[0] >= index or self.rosters.at(index) == (index, roster):
                 self._heard = None
-            else:
-                # Only names we do not have: another incarnation of one we have must not get what
-                # our configuration means for the old one, above all not our requests for votes.
-                seats = {**self._heard[1].seats, **seats}
+                return seats
+            for name, seat in roster.seats.items():
+                known = seats.setdefault(name, seat)
+                if seat.uuid not in (NOBODY, known.uuid) and name != self._host.name:
+                    seats[name] = seat
+                    self._strangers.add(name)
         return seats
+
+    def may_ask(self, name: str) -> bool:
+        """Whether ``name`` may get more than answers from us.
+
+        Another incarnation than the one in our log may not: what our configuration means for the
+        old one must not reach it, above all not our requests for votes.
+        """
+        return name not in self._strangers
+
+    def still_meant(self, held: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Those of the frames that may leave now: who has the name may be another one by now."""
+        return [(to, frame) for to, frame in held if self.may_ask(to) or is_answer(frame)]
 
     @property
     def committed(self) -> tuple[int, bytes]:
@@ -142,8 +162,12 @@ class Administration:
 
     @property
     def is_out(self) -> bool:
-        """Whether this member's removal is committed."""
-        return self._host.name not in self.rosters.at(self._raft.commit_index)[1].seats
+        """Whether this member's removal is committed, as far as it knows or was shown."""
+        index, roster = self.rosters.at(self._raft.commit_index)
+        if self._heard is not None and self._heard[0] > index:
+            roster = self._heard[1]
+        seat = roster.seats.get(self._host.name)
+        return seat is None or seat.uuid != self._here.uuid
 
     # -- requests ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import StorageError
 from .disk import FAST, SLOW, STALLING
 from .endpoint import FrameFaults
+from .fate_members import MembersFate
 from .network import CLOGGED
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Fate:
 
     Attributes:
         counts: how often each fault happened.
+        members: its hand in who takes part.
     """
 
     def __init__(
@@ -72,6 +74,8 @@ class Fate:
             "client pause": self._client_pause,
             "client death": self._client_death,
         }
+        self.members = MembersFate(hosting, self.count)
+        self._acts |= self.members.acts
 
     def count(self, what: str) -> None:
         """Something of that kind happened."""
@@ -82,7 +86,7 @@ class Fate:
         excused = isinstance(error, StorageError) and host.name in self._faulty_disks
         if excused:
             self.count("stopped by a disk error")
-        return excused
+        return excused or self.members.excuses(host, error)
 
     # -- from beginning to end -----------------------------------------------------------------
 
@@ -90,6 +94,7 @@ class Fate:
         """Faults happen from now on."""
         self._appoint(BEGIN_S)
         self._hosting.timeline.after(1.0, self._revive)
+        self.members.begin()
 
     def end(self) -> None:
         """No more of it: heal everything, and bring everybody back."""
@@ -103,8 +108,9 @@ class Fate:
         for host in hosting.hosts.values():
             self._repair(host)
             host.disk.crash_after = None
-            if not host.is_up:
+            if not host.is_up and not host.is_out:
                 hosting.start(host)
+        self.members.end()
 
     def _appoint(self, delay: float) -> None:
         self._hosting.timeline.after(delay, self._act)
@@ -123,6 +129,8 @@ class Fate:
         if self._over:
             return
         for host in self._hosting.hosts.values():
+            if host.is_out or host.is_doomed or host.is_away:
+                continue
             if not host.is_up and self._random.random() < 1 / REVIVE_S:
                 self._repair(host)
                 self._hosting.start(host)
@@ -136,8 +144,9 @@ class Fate:
     def _victim(self) -> Host | None:
         """Some member that is up, often the leader; often nobody while another one is down."""
         hosting = self._hosting
-        up = [host for host in hosting.hosts.values() if host.is_up]
-        if not up or (len(up) < len(hosting.hosts) and self._random.random() < DOWN_ODDS):
+        there = [host for host in hosting.hosts.values() if not host.is_out]
+        up = [host for host in there if host.is_up]
+        if not up or (len(up) < len(there) and self._random.random() < DOWN_ODDS):
             return None
         leader = hosting.leader()
         if leader is not None and self._random.random() < 0.5:
@@ -225,13 +234,15 @@ class Fate:
         self._faulty_disks.add(host.name)
         used = host.disk.capacity_bytes - host.disk.free_bytes()
         host.disk.capacity_bytes = used + self._random.randrange(0, 64 << 10)
-        self._later(5.0, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
+        # Now and then for long, and then another one may be as full at the same time, or all.
+        mean_s = self._random.choice((5.0, 5.0, 30.0))
+        self._later(mean_s, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
         return True
 
     # -- the network ---------------------------------------------------------------------------
 
     def _everybody(self) -> list[str]:
-        return [*self._hosting.hosts, *self._hosting.clients]
+        return [*self._hosting.hosts, *self._hosting.clients, *self._hosting.consoles]
 
     def _heal_later(self) -> None:
         self._later(3.0, self._hosting.network.heal)

@@ -106,14 +106,21 @@ class Life:
         if not run(HEALING_S, lambda: all(each.end is not None for each in pending)):
             stuck = next(each for each in pending if each.end is None)
             raise CheckFailed("liveness", f"an operation never ends: {stuck}")
+        last = self.fate.members.last_wishes()
+        run(HEALING_S, lambda: all(wish.outcome for wish in self.fate.members.consoles.wishes))
+        self.fate.members.check_wishes(last)
 
     def _check_ending(self) -> None:
         """All members come to the same index and the same state."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
-            where = {host.name: hosting.status(host) for host in hosting.hosts.values()}
-            raise CheckFailed("liveness", f"members do not come to the same index: {where}")
+            where = {host.name: hosting.status(host) for host in hosting.present() or ()}
+            raise CheckFailed("liveness", f"members do not come to the same index: {where} "
+                              f"of {hosting.watch.members.committed}")
         hosting.compare_states()
+        strays = self.fate.members.strays
+        if not hosting.run(SETTLING_S, lambda: not strays()):
+            raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
 
     def _judge(self) -> Report:
         """The histories of all clients."""
@@ -137,7 +144,7 @@ class Life:
         )
 
     def _ledger(self) -> list[str]:
-        for host in self.hosting.hosts.values():
+        for host in self.hosting.present() or ():
             if host.running is not None and host.running.member is not None:
                 for instance in host.running.member._applier.executor.instances():
                     if isinstance(instance.machine, Ledger):

@@ -10,6 +10,20 @@ from dataclasses import dataclass, field, replace
 
 from ..ports import Random
 
+MEMBER_FAULTS = (
+    "add member",  # a new one joins, or is added first, or comes back to a place it once had
+    "add learner",  # one that stays a learner
+    "remove member",  # the leader as well, and who is down
+    "replace",  # removed, and back under its name with an empty disk
+    "away",  # a member is down for so long that the others may all be other ones by then
+    "wipe",  # a member loses its disk for good and has to join again
+    "promote",
+    "demote",
+    "resize",  # from now on there shall be one voter, three or five
+    "transfer to",  # a member that is named: perhaps down, a learner, or unknown
+)
+"""Every kind of change of the members, by the name under which it is counted."""
+
 FAULTS = (
     "kill",  # a member's process; its page cache survives
     "power cut",  # of what was not synced, a random part survives
@@ -30,6 +44,7 @@ FAULTS = (
     "calendar",  # a wall clock jumps
     "client pause",
     "client death",
+    *MEMBER_FAULTS,
 )
 """Every kind of fault, by the name under which it is counted."""
 
