@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import StorageError
+from ..errors import CorruptLogError, StorageError
 from .disk import FAST, SLOW, STALLING
 from .endpoint import FrameFaults
+from .fate_disks import DisksFate
 from .fate_members import MembersFate
 from .network import CLOGGED
 
@@ -40,6 +41,7 @@ class Fate:
     Attributes:
         counts: how often each fault happened.
         members: its hand in who takes part.
+        disks: its hand in what disks lose and spoil.
     """
 
     def __init__(
@@ -75,7 +77,8 @@ class Fate:
             "client death": self._client_death,
         }
         self.members = MembersFate(hosting, self.count)
-        self._acts |= self.members.acts
+        self.disks = DisksFate(hosting, self.count)
+        self._acts |= self.members.acts | self.disks.acts
 
     def count(self, what: str) -> None:
         """Something of that kind happened."""
@@ -83,7 +86,10 @@ class Fate:
 
     def excuses(self, host: Host, error: BaseException | None) -> bool:
         """Whether a member may stop because of what was done to its disk."""
+        if self.disks.excuses(host, error):
+            return True
         excused = isinstance(error, StorageError) and host.name in self._faulty_disks
+        excused = excused and not isinstance(error, CorruptLogError)  # nobody damaged a file there
         if excused:
             self.count("stopped by a disk error")
         return excused or self.members.excuses(host, error)
@@ -105,6 +111,7 @@ class Fate:
         for one in hosting.hosts:
             for other in hosting.hosts:
                 hosting.network.clog(one, other, 1.0)
+        self.disks.end()
         for host in hosting.hosts.values():
             self._repair(host)
             host.disk.crash_after = None
@@ -206,6 +213,7 @@ class Fate:
     # -- disks ---------------------------------------------------------------------------------
 
     def _repair(self, host: Host) -> None:
+        self.disks.restore(host)
         host.disk.latency = FAST
         host.disk.rates.clear()
         host.disk.capacity_bytes = 1 << 40

@@ -46,6 +46,7 @@ class Host:
     is_out: bool = False  # its member said that it was removed, and stopped
     is_doomed: bool = False  # it stays down: its disk is given up
     is_away: bool = False  # it stays down for long
+    is_damaged: bool = False  # something on its disk is not as it was written
 
     @property
     def is_up(self) -> bool:
@@ -131,12 +132,15 @@ class Hosting:
         self.timeline.trace(f"{host.name} has lost its disk")
         self.watch.members.wiped(incarnation(host.name, host.uuid))
         host.disk = SimulatedDisk(random=Random(self.random.getrandbits(64)))
-        host.joins, host.uuid, host.is_out, host.is_doomed = True, b"", False, False
+        host.joins, host.uuid = True, b""
+        host.is_out = host.is_doomed = host.is_damaged = False
 
     def can_lose(self, host: Host) -> bool:
         """Whether the cluster can live on without what is on the disk of ``host``, for ever."""
         uuids = {
-            each.name: each.uuid for each in self.hosts.values() if each.uuid and not each.is_doomed
+            each.name: each.uuid
+            for each in self.hosts.values()
+            if each.uuid and not (each.is_doomed or each.is_damaged)
         }
         return self.watch.members.can_lose(host.name, uuids)
 
@@ -173,7 +177,12 @@ class Hosting:
     def _stopped(self, host: Host, process: SimulatedProcess, error: BaseException | None) -> None:
         """A member stopped by itself: allowed after what was done to it, and only then."""
         self.timeline.trace(f"{host.name} stops: {error}")
-        if isinstance(error, CheckFailed | InvariantViolated) or not self.excuse(host, error):
+        try:
+            excused = self.excuse(host, error)
+        except CheckFailed as problem:
+            self.fail(problem)
+            return
+        if isinstance(error, CheckFailed | InvariantViolated) or not excused:
             self.fail(error or CheckFailed("life", f"{host.name} stopped without a reason"))
             return
         self.timeline.after(0.0, lambda: self.kill(host, power=False, process=process))

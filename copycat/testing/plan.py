@@ -24,6 +24,14 @@ MEMBER_FAULTS = (
 )
 """Every kind of change of the members, by the name under which it is counted."""
 
+DISK_FAULTS = (
+    "bit flip",  # in synced data of any kind, where a sound majority is left
+    "read error",  # for a while some reads fail
+    "lost file",  # is not there at the next start
+    "lost directory",
+)
+"""Every kind of disk that lies, by the name under which it is counted."""
+
 FAULTS = (
     "kill",  # a member's process; its page cache survives
     "power cut",  # of what was not synced, a random part survives
@@ -45,6 +53,7 @@ FAULTS = (
     "client pause",
     "client death",
     *MEMBER_FAULTS,
+    *DISK_FAULTS,
 )
 """Every kind of fault, by the name under which it is counted."""
 
