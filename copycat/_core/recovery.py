@@ -18,6 +18,7 @@ from .kernel import find_frame, scan_frames
 from .layout import CONFIGURATION_FLAG, FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
 from .log import Log
 from .segment import (
+    DAMAGE_HINT,
     Header,
     NewerFormatError,
     Segment,
@@ -27,12 +28,6 @@ from .segment import (
 from .terms import Terms
 
 log_ = logging.getLogger("copycat.log")
-
-_HINT = (
-    "the entries behind it may exist on the other members only: remove this member's data "
-    "directory and let it rejoin empty; a member that is alone needs its backup"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Repair:
@@ -230,7 +225,7 @@ def _refuse_damage(found: _Found, suspects: _Files, headless: set[int]) -> None:
                     f"cannot be read (entry {base}, which follows it, can)",
                     segment=damaged.path,
                     offset=at,
-                    hint=_HINT,
+                    hint=DAMAGE_HINT,
                 )
             offset += FRAME_HEADER_SIZE
 
