@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import CorruptLogError, StorageError
+from ..errors import ConfigurationError, CorruptLogError, StorageError
 from .disk import FAST, SLOW, STALLING
 from .endpoint import FrameFaults
 from .fate_disks import DisksFate
@@ -55,6 +55,7 @@ class Fate:
         self._random = hosting.random
         self._over = False
         self._faulty_disks: set[str] = set()
+        self._misled: set[str] = set()  # members that were given a wrong list of founders
         self._acts: dict[str, Callable[[], bool]] = {
             "kill": lambda: self._kill(power=False),
             "power cut": lambda: self._kill(power=True),
@@ -88,6 +89,9 @@ class Fate:
         """Whether a member may stop because of what was done to its disk."""
         if self.disks.excuses(host, error):
             return True
+        if self._misled and isinstance(error, ConfigurationError) and not host.uuid:
+            self.count("stopped over different lists")
+            return True
         excused = isinstance(error, StorageError) and host.name in self._faulty_disks
         excused = excused and not isinstance(error, CorruptLogError)  # nobody damaged a file there
         if excused:
@@ -118,6 +122,26 @@ class Fate:
             if not host.is_up and not host.is_out:
                 hosting.start(host)
         self.members.end()
+
+    def start_late(self, host: Host, within_s: float) -> None:
+        """Start a founding member for the first time some time, perhaps with a wrong list first."""
+        hosting, random = self._hosting, self._random
+
+        def start() -> None:
+            if self._over or host.is_up or host.uuid or host.is_doomed or host.is_away:
+                return  # it came to life some other way
+            founders = dict(hosting.founders)
+            if random.random() < 0.3 and not host.disk.medium.names:
+                self._misled.add(host.name)
+                other = random.choice(list(founders))
+                if random.random() < 0.5:
+                    founders[other] = "elsewhere:1" if other != host.name else founders[other]
+                elif other != host.name:
+                    del founders[other]
+                founders |= random.choice(({}, {"n99": "n99:7400"}))
+            hosting.start(host, founders)
+
+        hosting.timeline.after(random.uniform(0.0, within_s), start)
 
     def _appoint(self, delay: float) -> None:
         self._hosting.timeline.after(delay, self._act)

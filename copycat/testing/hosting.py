@@ -93,8 +93,8 @@ class Hosting:
         self._skew = skew
         self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
         self._dead: list[SimulatedProcess] = []
-        self._founders = {f"n{i}": str(Address(f"n{i}", PORT)) for i in range(1, members + 1)}
-        for name in self._founders:
+        self.founders = {f"n{i}": str(Address(f"n{i}", PORT)) for i in range(1, members + 1)}
+        for name in self.founders:
             self.add_host(name)
 
     # -- time ----------------------------------------------------------------------------------
@@ -144,17 +144,19 @@ class Hosting:
         }
         return self.watch.members.can_lose(host.name, uuids)
 
-    def start(self, host: Host) -> None:
-        """Start a member's process on what its disk has kept."""
+    def start(self, host: Host, founders: dict[str, str] | None = None) -> None:
+        """Start a member's process on what its disk has kept; ``founders`` if it is misled."""
         process = self.process(host.name)
         host.process, host.running = process, None
         door = host.disk.mount(process.schedule)
         host.disk.on_crash = lambda: self.kill(host, power=self.random.random() < 0.5)
-        process.spawn(self._serve(host, process, door))
+        process.spawn(self._serve(host, process, door, founders or self.founders))
 
-    async def _serve(self, host: Host, process: SimulatedProcess, door: Any) -> None:
+    async def _serve(
+        self, host: Host, process: SimulatedProcess, door: Any, founders: dict[str, str]
+    ) -> None:
         others = [str(other.address) for other in self.hosts.values() if other is not host]
-        how = {"join": others} if host.joins else {"members": self._founders}
+        how = {"join": others} if host.joins else {"members": founders}
         options = server_options(
             name=host.name, listen=str(host.address), data="simulated", **how, **self._storage
         )

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from ..machine import StateMachine
 from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
 from .fate import Fate
 from .garbage import orderly
 from .hosting import Hosting
 from .models import Long, MapKey
+from .moody import MACHINES
 from .plan import Plan, Report
+from .roamer import Roamer
+from .strangers import Strangers
 from .workload import Client, Ledger, Records
 
 HEALING_S = 40.0
@@ -35,7 +40,7 @@ class Life:
     def __init__(self, plan: Plan, tell: Callable[[str], None] | None = None) -> None:
         self.plan = plan
         self.hosting = hosting = Hosting(
-            plan.seed, plan.members, machines=(Ledger,), skew=plan.skew,
+            plan.seed, plan.members, machines=_machines(plan), skew=plan.skew,
             snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes, tell=tell,
         )  # fmt: skip
         self.timeline = hosting.timeline
@@ -60,9 +65,16 @@ class Life:
 
     def _live(self) -> Report:
         for host in self.hosting.hosts.values():
-            self.hosting.start(host)
+            if self.plan.founding_s:
+                self.fate.start_late(host, self.plan.founding_s)
+            else:
+                self.hosting.start(host)
         for _ in range(self.plan.clients):
             self.new_client()
+        for number in range(1, self.plan.roamers + 1):
+            self._new_roamer(f"r{number}")
+        if self.plan.strangers_every:
+            self._let_in_strangers()
         self.fate.begin()
         self.hosting.run(self.plan.seconds)
         self.fate.end()
@@ -79,6 +91,17 @@ class Life:
         process = self.hosting.client_process(name)
         client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
+
+    def _new_roamer(self, name: str) -> None:
+        process = self.hosting.client_process(name)
+        roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        connect = partial(self.hosting.connect, process)
+        process.spawn(self._guard(roamer.run(connect)))
+
+    def _let_in_strangers(self) -> None:
+        process = self.hosting.console_process("stranger")
+        strangers = Strangers(self.hosting, process, self.plan.strangers_every)
+        process.spawn(self._guard(strangers.run(lambda: self.records.stopping)))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -158,6 +181,10 @@ class Life:
             if count < last.get(who, 0):
                 raise CheckFailed("sequential", f"{who} saw {last[who]} entries, then {count}")
             last[who] = count
+
+
+def _machines(plan: Plan) -> tuple[type[StateMachine], ...]:
+    return (Ledger, *MACHINES) if plan.roamers else (Ledger,)
 
 
 def _first(error: BaseException) -> BaseException:

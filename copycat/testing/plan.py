@@ -75,6 +75,9 @@ class Plan:
         value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
         snapshot_bytes, segment_bytes: of the members' storage.
+        roamers: clients that use the whole API, beside the others.
+        strangers_every: seconds between two hostile connections, on average; 0: none.
+        founding_s: members are first started within so many seconds, under faults.
     """
 
     seed: int
@@ -91,6 +94,9 @@ class Plan:
     skew: float = 0.0
     snapshot_bytes: int = 1 << 20
     segment_bytes: int = 64 << 10
+    roamers: int = 0
+    strangers_every: float = 0.0
+    founding_s: float = 0.0
 
     def smaller(self) -> list[Plan]:
         """Plans that leave something out, the boldest first."""
@@ -111,6 +117,12 @@ class Plan:
             found.append(replace(self, value_bytes=0))
         if self.skew:
             found.append(replace(self, skew=0.0))
+        if self.roamers:
+            found.append(replace(self, roamers=0))
+        if self.strangers_every:
+            found.append(replace(self, strangers_every=0.0))
+        if self.founding_s:
+            found.append(replace(self, founding_s=0.0))
         return found
 
 
@@ -140,8 +152,11 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         fault_every=random.choice((0.5, 1.0, 2.0, 5.0)),
         think_s=random.choice((0.3, 1.0, 2.0, 4.0)),
         stay_s=random.choice((5.0, 30.0, 1e9)),
-        value_bytes=random.choice((0, 500, 4000)),
+        value_bytes=random.choice((0, 0, 500, 500, 4000, 4000, 150_000)),
         skew=random.choice((0.0, 0.01, 0.03)),
         snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
         segment_bytes=random.choice((64 << 10, 256 << 10)),
+        roamers=random.choice((0, 0, 1, 2)),
+        strangers_every=random.choice((0.0, 0.0, 1.0, 4.0)),
+        founding_s=random.choice((0.0, 0.0, 5.0, 40.0)),
     )
