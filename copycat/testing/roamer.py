@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import (
     CommandFailed,
+    ConfigurationError,
     ConflictError,
     CopycatError,
     DeadlineError,
@@ -23,12 +24,14 @@ from ..errors import (
     OutcomeUnknownError,
     Rejected,
     ResourceTypeError,
+    SerializationError,
     SessionExpiredError,
     UnavailableError,
     UnknownResourceError,
 )
-from ..handles import Copycat
+from ..handles import Copycat, connect
 from ..ports import Random
+from ..resources import AsyncLong
 from ..system import FENCED, SystemOperation
 from ..types import Consistency
 from .checkers import CheckFailed
@@ -44,6 +47,8 @@ TROUBLE = (
 PATHS = ("/tree", "/tree/a", "/tree/a/b", "/tree/a/b/c", "/tree/d")
 LARGE = 100_000
 FLOOD = 90
+MANY = 17_000
+"""Events, more than wait for a slow consumer."""
 Deed = Callable[[Copycat], Awaitable[object]]
 
 
@@ -65,8 +70,8 @@ class Roamer:
         self._deeds: tuple[tuple[int, Deed], ...] = (
             (6, self._tree), (2, self._wrong_type), (8, self._moods), (2, self._deep),
             (3, self._echo), (3, self._election), (3, self._lock), (4, self._burst),
-            (3, self._ask), (2, self._missing), (2, self._listen), (1, self._flood),
-            (2, self._digest), (2, self._rush),
+            (4, self._ask), (4, self._missing), (2, self._listen), (1, self._flood),
+            (2, self._digest), (2, self._rush), (2, self._vanish), (1, self._misuse),
         )  # fmt: skip
 
     async def run(self, open_: Callable[..., Any]) -> None:
@@ -83,6 +88,9 @@ class Roamer:
                     async with asyncio.TaskGroup() as group:
                         for _ in range(2):
                             group.create_task(self._roam(cc))
+                    if random.random() < 0.3:
+                        await cc.close()
+                        await self._expect(SessionExpiredError, cc.long("/roamed").get())
             except (UnavailableError, SessionExpiredError):
                 await asyncio.sleep(REST_S)
 
@@ -92,7 +100,7 @@ class Roamer:
         while not self._records.stopping and self._records.now() < until:
             await asyncio.sleep(self._random.expovariate(1 / self._plan.think_s))
             ((_, deed),) = self._random.choices(self._deeds, weights)
-            with contextlib.suppress(*TROUBLE):
+            with contextlib.suppress(*TROUBLE, TimeoutError):
                 await deed(cc)
             self._look(cc)
 
@@ -125,11 +133,14 @@ class Roamer:
     async def _tree(self, cc: Copycat) -> None:
         random = self._random
         node = cc.node(random.choice(PATHS))
-        kind = random.randrange(8)
+        if node.name not in node.path or node not in {node: 1} or node.path not in repr(node):
+            raise CheckFailed("roamer", f"{node!r} is called {node.name}")
+        kind = random.randrange(9)
         if kind == 0:
             await node.create()
         elif kind == 1:
-            await node.create(random.choice((Moody, Echo)))
+            with contextlib.suppress(ResourceTypeError):
+                await node.create(random.choice((Moody, Echo)))
         elif kind == 2:
             await node.node("x").create()
         elif kind == 3 and random.random() < 0.5:
@@ -140,8 +151,14 @@ class Roamer:
                 raise CheckFailed("roamer", f"{node} has the children {found}")
         elif kind == 5:
             await (node.parent or node).exists()
-        elif kind == 6 and random.random() < 0.1:
+        elif kind == 6 and random.random() < 0.3:
             await cc.delete("/tree")
+        elif kind == 7:
+            with contextlib.suppress(ResourceTypeError):
+                await cc.create(node.path, AsyncLong)
+                await node.get(AsyncLong).increment()
+        elif kind == 8 and random.random() < 0.1:
+            await cc.node("/tree").node("z").delete()
         elif random.random() < 0.1:
             await cc.delete(random.choice(("/moody", "/echo", "/campaign", "/door")))
 
@@ -254,13 +271,17 @@ class Roamer:
             async with asyncio.timeout(30.0):
                 await election.run(self._lead)
         else:
-            async with asyncio.timeout(30.0), election as term:
-                await self._lead(term)
-                if kind == 2:
-                    await election.resign()
-                    with contextlib.suppress(LeadershipLost):
-                        term.check()
-                        raise CheckFailed("roamer", f"{term!r} was given back")
+            try:
+                async with asyncio.timeout(30.0), election as term:
+                    await self._lead(term)
+                    if kind == 2:
+                        await election.resign()
+                        with contextlib.suppress(LeadershipLost):
+                            term.check()
+                            raise CheckFailed("roamer", f"{term!r} was given back")
+            except LeadershipLost as problem:
+                if not problem.token:
+                    raise CheckFailed("roamer", f"{problem!r} names no token") from problem
 
     async def _lead(self, term: Any) -> None:
         await asyncio.sleep(self._random.expovariate(1.0))
@@ -270,10 +291,14 @@ class Roamer:
 
     async def _lock(self, cc: Copycat) -> None:
         """A lock that is held for long: losses are noticed before somebody else has it."""
-        async with asyncio.timeout(30.0), cc.lock("/door") as held:
-            while self._random.random() < 0.9 and not self._records.stopping:
-                await asyncio.sleep(0.5)
-                held.check()
+        held = None
+        with contextlib.suppress(TimeoutError, LockLost):
+            async with asyncio.timeout(30.0), cc.lock("/door") as held:
+                while self._random.random() < 0.9 and not self._records.stopping:
+                    await asyncio.sleep(0.5)
+                    held.check()
+        if held is not None and not ("released" in repr(held) or "lost" in repr(held)):
+            raise CheckFailed("roamer", f"{held!r} is neither given back nor lost")
 
     # -- questions -----------------------------------------------------------------------------
 
@@ -282,13 +307,14 @@ class Roamer:
         kind = self._random.randrange(5)
         if kind == 0:
             try:
-                await cluster.member("n1")
+                await cluster.member((await cluster.members())[0].name)
                 await cluster.member("nobody")
                 raise CheckFailed("roamer", "there is a member called nobody")
             except LookupError:
                 pass
         elif kind == 1:
-            await cluster.snapshot()
+            with contextlib.suppress(CopycatError):
+                await asyncio.gather(cluster.snapshot(), cluster.snapshot())
         elif kind == 2:
             await cc.session.admin(self._random.choice(("status", "members")), [])
         elif kind == 3:
@@ -324,9 +350,59 @@ class Roamer:
             listening = group.create_task(self._drown(flooded))
             await asyncio.sleep(1.0)
             with contextlib.suppress(*TROUBLE):
-                await flooded.tell(FLOOD, LARGE if self._random.random() < 0.5 else 1)
+                kind = self._random.random()
+                if kind < 0.3:
+                    await flooded.tell(MANY, 1)
+                else:
+                    await flooded.tell(FLOOD, LARGE if kind < 0.7 else 1)
             await asyncio.sleep(2.0)
             listening.cancel()
+
+    async def _vanish(self, cc: Copycat) -> None:
+        """What listens to a path that is deleted is told so, after the last event."""
+        moody: Any = cc.machine("/vanishing", Moody)
+
+        async def hear() -> None:
+            async for _ in moody.told:
+                pass
+
+        async def end() -> None:
+            with contextlib.suppress(*TROUBLE):
+                await self._expect(UnknownResourceError, hear())
+
+        async with asyncio.TaskGroup() as group:
+            hearing = group.create_task(end())
+            await asyncio.sleep(0.5)
+            with contextlib.suppress(*TROUBLE):
+                await moody.tell(1, 1)
+                await cc.delete("/vanishing")
+            await asyncio.sleep(2.0)
+            hearing.cancel()
+
+    async def _misuse(self, cc: Copycat) -> None:
+        """What cannot work fails at once, and says why."""
+        moody: Any = cc.machine("/moody", Moody)
+        large = "." * ((1 << 20) + 1)
+        await self._expect(SerializationError, cc.map("/roamed").put("k", large))
+        wrong: tuple[Callable[[], object], ...] = (
+            lambda: moody.told.publish([]),
+            lambda: connect([], network=None, clock=None, random=None),  # type: ignore[arg-type]
+            lambda: connect("n1:0", network=None, clock=None, random=None),  # type: ignore[arg-type]
+            lambda: self._connect(in_flight=0),
+            lambda: self._connect(session_timeout=0.01),
+            lambda: self._connect(keep_alive=4.0, session_timeout=5.0),
+            lambda: self._connect(machines=[int]),
+        )
+        for call in wrong:
+            try:
+                call()
+            except (ConfigurationError, MisuseError):
+                continue
+            raise CheckFailed("roamer", f"a misuse was taken: {moody!r}, {moody.add!r}")
+
+    @staticmethod
+    def _connect(**options: Any) -> object:
+        return connect("n1:1", network=None, clock=None, random=None, **options)  # type: ignore[arg-type]
 
     async def _drown(self, flooded: Any) -> None:
         with contextlib.suppress(*TROUBLE):

@@ -40,8 +40,6 @@ PATIENCE_S = 60.0
 """Seconds in which a member closes a connection, whatever partitions are on the way."""
 CROWD = 70
 """More connections without a handshake than a member keeps."""
-SESSIONS = 400
-"""Ids that sessions may have."""
 
 
 class Visit:
@@ -103,13 +101,16 @@ class Strangers:
 
     async def _visit(self) -> None:
         random, hosts = self._random, list(self._hosting.hosts.values())
-        deed = random.choice(
-            (self._babble, self._greet, self._greet, self._speak, self._speak, self._speak,
-             self._ask, self._pose, self._trespass, self._trespass, self._crowd, self._deaf)
+        (deed,) = random.choices(
+            (self._babble, self._greet, self._speak, self._ask, self._pose, self._trespass,
+             self._deaf, self._crowd),
+            (3, 8, 10, 4, 4, 8, 3, 1),
         )  # fmt: skip
         self.visits += 1
+        leader = self._hosting.leader()
+        host = leader if leader is not None and random.random() < 0.6 else random.choice(hosts)
         with contextlib.suppress(OSError, TimeoutError):
-            await deed(random.choice(hosts).address)
+            await deed(host.address)
 
     async def _dial(self, address: Address) -> Visit:
         visit = Visit()
@@ -240,7 +241,7 @@ class Strangers:
         visit = await self._enter(address)
         if visit is None:
             return
-        session, write = random.randint(1, SESSIONS), visit.protocol.write
+        session, write = self._session(), visit.protocol.write
         write(pack_frame(Frame.RUN, self._command(session)))
         write(pack_frame(Frame.ATTACH, ATTACH_HEAD.pack(session, 0, random.randbytes(16))))
         write(pack_frame(Frame.RUN, self._command(session, Kind.UNREGISTER)))
@@ -277,6 +278,14 @@ class Strangers:
             if each is not None:
                 each.protocol.close()
 
+    def _session(self) -> int:
+        """The id of a session of somebody else, if there is one."""
+        leader = self._hosting.leader()
+        if leader is None or leader.running is None or leader.running.member is None:
+            return 1
+        sessions = [session.id for session in leader.running.member._applier.sessions]
+        return self._random.choice(sessions) if sessions else 1
+
     def _check_refused(self, visit: Visit) -> None:
         for type_, payload in visit.heard:
             if type_ in (Frame.RESULTS, Frame.CLOSED):
@@ -295,7 +304,7 @@ class Strangers:
             visit.protocol.write(ask * 2500)
             await asyncio.sleep(0.5)
         if self._random.random() < 0.5:
-            visit.protocol.write(pack_frame(Frame.ADMIN, b"\x00" * (1 << 20)))
+            visit.protocol.write(pack_frame(Frame.ADMIN, b"\x00" * ((1 << 20) + 1)))
             visit.protocol.resume_reading()
             await visit.wait(STAY_S)
         visit.protocol.abort()
