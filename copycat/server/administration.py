@@ -16,6 +16,7 @@ from ..config import parse_members
 from ..errors import ConfigurationError
 from ..raft import Membership, Raft
 from ..raft.inputs import Input, Reconfigure, Transfer
+from ..raft.quorum import majority
 from ..types import MemberType
 from .peerwire import is_answer
 from .roster import NOBODY, PlacedRoster, Roster, Rosters, Seat, roster_in
@@ -306,6 +307,8 @@ class Administration:
             return [REFUSED, f"{to} is no voter"]
         if not self._raft.membership.rivals_of(me):
             return [REFUSED, f"{me} is the only voter"]
+        if to is not None and to not in self._host.peers_up:
+            return [REFUSED, f"{me} cannot reach {to}"]  # nothing is logged while one hands over
         self._host.tell(Transfer(to))
         return [WAIT, f"{me} is handing over"]
 
@@ -313,9 +316,8 @@ class Administration:
         objection = self._raft.objection(wanted)
         if objection is not None:
             # Who is there and only a little behind will have caught up when we are asked again.
-            host = self._host
-            alive = all(name == host.name or name in host.peers_up for name in wanted.voters)
-            return [WAIT if alive else REFUSED, objection]
+            there = {self._host.name, *self._host.peers_up}
+            return [WAIT if majority(wanted, there) else REFUSED, objection]
         self._newcomers = dict(newcomers)
         self._host.tell(Reconfigure(wanted))
         return [WAIT, what]

@@ -81,7 +81,7 @@ class Asking:
                 self._complain(linked)
 
     def _complain(self, linked: Set[Address]) -> None:
-        known = ", ".join(sorted(str(each) for each in linked.union(self._addresses)))
+        known = ", ".join(sorted(str(each) for each in {*linked, *self._addresses}))
         log.warning(
             "%s has no leader and waits for a majority of the members it knows; it has tried %s. "
             "If it was removed meanwhile, nobody there could say so: remove its data directory "

@@ -253,7 +253,7 @@ class MembersFate:
         roster = self._may_wish()
         if roster is None:
             return False
-        passive = [name for name in roster.membership.learners]
+        passive = list(roster.membership.learners)
         name = self._some_member(roster)
         if kind == "promote" and passive and self._random.random() < 0.8:
             name = self._random.choice(passive)

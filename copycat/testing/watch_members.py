@@ -8,6 +8,7 @@ who belongs to the cluster. It changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from ..server.roster import NOBODY, PlacedRoster, Roster
@@ -58,7 +59,7 @@ class MembersWatch:
         if len(later) > 1 and later[-2][0] > self._commit_index:
             self._fail("one change at a time", f"{who} has {len(later)} configurations that are "
                        f"not committed, at {[index for index, _ in later]}")  # fmt: skip
-        for before, after in zip(entries, entries[1:], strict=False):
+        for before, after in pairwise(entries):
             self._check_step(who, before[1], after)
         self._later[who] = later
         self._commits(who, rosters.at(own_commit))
