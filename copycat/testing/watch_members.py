@@ -107,12 +107,14 @@ class MembersWatch:
                        f"{missing}")  # fmt: skip
 
     def commits(self, who: str, member: Any, index: int, holds: Callable[[str], bool]) -> None:
-        """The leader ``who`` commits, and counts by the configuration in force at ``index``.
+        """The leader ``who`` commits.
 
-        ``holds`` tells of an incarnation whether it has everything that is committed now.
+        It counts by the configuration that was in force at ``index``, or by one that it appended
+        in the same turn. ``holds`` tells of an incarnation whether it has all that is committed.
         """
-        missing = self._short(member._administration.rosters.at(index)[1], holds)
-        if missing:
+        rosters = member._administration.rosters
+        missing = self._short(rosters.at(index)[1], holds)
+        if missing and (rosters.last_index <= index or self._short(rosters.current, holds)):
             self._fail("majority", f"{who} commits {member._raft.commit_index}, which too few of "
                        f"{missing} have acknowledged")  # fmt: skip
 
