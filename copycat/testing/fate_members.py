@@ -343,6 +343,13 @@ class MembersFate:
 
     # -- judgement -----------------------------------------------------------------------------
 
+    def voter_leads(self) -> bool:
+        """Whether the leader is a voter, by the committed configuration."""
+        leader, roster = self._hosting.leader(), self._roster
+        if leader is None or roster is None:
+            return False
+        return leader.name in roster.membership.voters
+
     def strays(self) -> list[str]:
         """Members that run and are none any more: sooner or later they have to learn that.
 
