@@ -67,7 +67,8 @@ class Administration:
         self._here = here
         self._host = host
         self._newcomers: dict[str, Seat] | None = None  # of the wish that Raft hears next
-        self._heard: PlacedRoster | None = None
+        self._shown: PlacedRoster | None = None  # committed, as somebody else knows
+        self._heard: PlacedRoster | None = None  # the same, while our log has not got it
         self._strangers: set[str] = set()
         self._news = True
         self._wishes: dict[str, Callable[..., Reply]] = {
@@ -106,10 +107,12 @@ class Administration:
         It tells whom to speak with, for who leads may have been added while we were away, and
         whether we are a member at all.
         """
-        known = self.committed[0] if self._heard is None else self._heard[0]
-        if index > known and self.rosters.at(index) != (index, roster):
-            self._heard = (index, roster)
+        known = self.committed[0] if self._shown is None else self._shown[0]
+        if index > known:
+            self._shown = (index, roster)
             self._news = True
+            if self.rosters.at(index) != (index, roster):
+                self._heard = (index, roster)
 
     def next_roster(self, membership: Membership) -> Roster:
         """What the entry that Raft asks for has to say."""
@@ -165,8 +168,8 @@ class Administration:
     def is_out(self) -> bool:
         """Whether this member's removal is committed, as far as it knows or was shown."""
         index, roster = self.rosters.at(self._raft.commit_index)
-        if self._heard is not None and self._heard[0] > index:
-            roster = self._heard[1]
+        if self._shown is not None and self._shown[0] > index:
+            roster = self._shown[1]
         seat = roster.seats.get(self._host.name)
         return seat is None or seat.uuid != self._here.uuid
 

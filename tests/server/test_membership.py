@@ -311,6 +311,22 @@ def test_who_is_shown_a_configuration_without_it_is_out() -> None:
     assert isinstance(fatal, MembershipError)
 
 
+def test_who_has_its_removal_in_its_log_learns_that_it_is_committed() -> None:
+    """A member that never heard of the commitment, and whom nobody speaks with any more, is told
+    by the refusal alone; found by the simulated life 30847."""
+    world = World(15, ("n1", "n2", "n3"))
+    working(world)
+    name = next(each for each in world.nodes if each != world.leader())
+    member = world.nodes[name].member
+    assert member is not None
+    index, _ = member._administration.committed
+    without = roster(*[other for other in world.nodes if other != name])
+    member._administration.appended(index + 1000, without)
+    assert member.turn(world.now, []).fatal is None
+    fatal = member.turn(world.now, [RosterHeard(index + 1000, without)]).fatal
+    assert isinstance(fatal, MembershipError)
+
+
 def test_a_refusal_shows_the_committed_configuration() -> None:
     """It survives the frame, and one without it is as short as ever."""
     for refusal in (Refusal("CC-X", "why", (7, roster("n1").encode())), Refusal("CC-X", "why")):
