@@ -68,7 +68,6 @@ class Administration:
         self._host = host
         self._newcomers: dict[str, Seat] | None = None  # of the wish that Raft hears next
         self._shown: PlacedRoster | None = None  # committed, as somebody else knows
-        self._heard: PlacedRoster | None = None  # the same, while our log has not got it
         self._strangers: set[str] = set()
         self._news = True
         self._wishes: dict[str, Callable[..., Reply]] = {
@@ -111,8 +110,6 @@ class Administration:
         if index > known:
             self._shown = (index, roster)
             self._news = True
-            if self.rosters.at(index) != (index, roster):
-                self._heard = (index, roster)
 
     def next_roster(self, membership: Membership) -> Roster:
         """What the entry that Raft asks for has to say."""
@@ -134,11 +131,10 @@ class Administration:
         self._news = self.rosters.last_index > commit
         seats = self.rosters.seats_since(commit)
         self._strangers.clear()
-        if self._heard is not None:
-            index, roster = self._heard
-            if self.committed[0] >= index or self.rosters.at(index) == (index, roster):
-                self._heard = None
-                return seats
+        if self._shown is not None:
+            index, roster = self._shown
+            if self.committed[0] >= index or self.rosters.at(index) == self._shown:
+                return seats  # our log has it
             for name, seat in roster.seats.items():
                 known = seats.setdefault(name, seat)
                 if seat.uuid not in (NOBODY, known.uuid) and name != self._host.name:
