@@ -61,6 +61,7 @@ class Asking:
         self._on_refusal = on_refusal
         self._network = network
         self._random = random
+        self._friends: set[Address] = set()  # whoever is there knows us, and will speak to us
 
     async def run(self) -> None:
         """Look now and then, until it is cancelled."""
@@ -73,7 +74,7 @@ class Asking:
                 continue
             linked = self._linked()
             for address in self._addresses:
-                if address not in linked:
+                if address not in linked and address not in self._friends:
                     await self._ask(address)
             lost_since = lost_since or loop.time()
             if loop.time() >= max(notice_at, lost_since + ANSWER_S):
@@ -81,7 +82,7 @@ class Asking:
                 self._complain(linked)
 
     def _complain(self, linked: Set[Address]) -> None:
-        known = ", ".join(sorted(str(each) for each in linked.union(self._addresses)))
+        known = ", ".join(sorted(str(each) for each in {*linked, *self._addresses}))
         log.warning(
             "%s has no leader and waits for a majority of the members it knows; it has tried %s. "
             "If it was removed meanwhile, nobody there could say so: remove its data directory "
@@ -97,8 +98,11 @@ class Asking:
         def on_frame(type_: int, payload: bytes) -> None:
             if type_ not in (Frame.REFUSE, Frame.WELCOME):
                 raise FormatError(f"a frame of type {type_} where a handshake is expected")
-            if not answered.done():
-                answered.set_result(Refusal.parse(payload) if type_ == Frame.REFUSE else None)
+            if answered.done():
+                return
+            if type_ == Frame.WELCOME:  # asking once more would only break a link of ours
+                self._friends.add(address)
+            answered.set_result(Refusal.parse(payload) if type_ == Frame.REFUSE else None)
 
         def on_lost(error: BaseException | None) -> None:
             if not answered.done():

@@ -25,6 +25,9 @@ DOOMED_FROM_S = 5.0
 """Seconds that a member is down before its disk is given up: every leader has noticed by then."""
 DOOMED_TO_S = 20.0
 RESIZE_S = 2.0
+STRIKES_MAX = 3
+STRIKE_S = 0.002
+"""Mean time between the moment in which a configuration is appended and the blow."""
 AWAY_S = 20.0
 """Mean time that a member is away."""
 RETURN_ODDS = 0.05
@@ -54,12 +57,14 @@ class MembersFate:
             "promote": lambda: self._change_part("promote"),
             "demote": lambda: self._change_part("demote"),
             "resize": self._resize,
+            "struck": self._arm,
             "transfer to": self._transfer_to,
         }
         self._hosting = hosting
         self._random = hosting.random
         self._count = count
         self._over = False
+        self._strikes = 0  # how many blows are due
         self._size = 0  # voters that there shall be; 0: as it comes
 
     # -- from beginning to end -----------------------------------------------------------------
@@ -247,13 +252,46 @@ class MembersFate:
         hosting.timeline.after(1.0, look)
         return True
 
+    def _arm(self) -> bool:
+        """The next one in whose log a new configuration stands is struck within a moment."""
+        hosting = self._hosting
+        self._strikes = min(self._strikes + 1, STRIKES_MAX)
+
+        def strike(name: str) -> None:
+            if not self._strikes or self._over or self._random.random() < 0.5:
+                return
+            self._strikes -= 1
+            delay = self._random.expovariate(1 / STRIKE_S)
+            hosting.timeline.after(delay, self._strike, hosting.hosts[name])
+
+        hosting.watch.members.on_change = strike
+        return False  # it is counted when it happens
+
+    def _strike(self, host: Host) -> None:
+        hosting, random = self._hosting, self._random
+        process = host.process
+        if self._over or process is None:
+            return
+        self._count("struck")
+        kind = random.random()
+        if kind < 0.5:
+            hosting.kill(host, power=random.random() < 0.5)
+        elif kind < 0.7:
+            process.pause(random.random() * 3.0)
+        else:
+            others = [name for name in hosting.hosts if name != host.name]
+            cut_off = [name for name in others if random.random() < 0.7]
+            for name in cut_off:
+                hosting.network.block(host.name, name)
+            hosting.timeline.after(random.expovariate(1 / 3.0), hosting.network.heal)
+
     # -- other parts ---------------------------------------------------------------------------
 
     def _change_part(self, kind: str) -> bool:
         roster = self._may_wish()
         if roster is None:
             return False
-        passive = [name for name in roster.membership.learners]
+        passive = list(roster.membership.learners)
         name = self._some_member(roster)
         if kind == "promote" and passive and self._random.random() < 0.8:
             name = self._random.choice(passive)
@@ -304,6 +342,13 @@ class MembersFate:
         return True
 
     # -- judgement -----------------------------------------------------------------------------
+
+    def voter_leads(self) -> bool:
+        """Whether the leader is a voter, by the committed configuration."""
+        leader, roster = self._hosting.leader(), self._roster
+        if leader is None or roster is None:
+            return False
+        return leader.name in roster.membership.voters
 
     def strays(self) -> list[str]:
         """Members that run and are none any more: sooner or later they have to learn that.

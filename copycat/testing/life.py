@@ -141,6 +141,9 @@ class Life:
             raise CheckFailed("liveness", f"members do not come to the same index: {where} "
                               f"of {hosting.watch.members.committed}")
         hosting.compare_states()
+        hosting.run(SETTLING_S, self.fate.members.voter_leads)
+        if not self.fate.members.voter_leads():
+            raise CheckFailed("liveness", "whoever leads does not vote, and goes on")
         strays = self.fate.members.strays
         if not hosting.run(SETTLING_S, lambda: not strays()):
             raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")

@@ -20,6 +20,7 @@ MEMBER_FAULTS = (
     "promote",
     "demote",
     "resize",  # from now on there shall be one voter, three or five
+    "struck",  # somebody dies or is cut off while a configuration is under way
     "transfer to",  # a member that is named: perhaps down, a learner, or unknown
 )
 """Every kind of change of the members, by the name under which it is counted."""

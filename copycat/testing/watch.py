@@ -120,6 +120,7 @@ class Watch:
             seen.last_index = min(seen.last_index, raft.commit_index, log.last_index)
             if seen.promised_index > log.durable_index:
                 self._promise(seen, log.durable_index, log)
+        before = seen.last_index
         if log.last_index > max(seen.last_index, log.base_index):
             self._check_matching(name, log, max(seen.last_index, log.base_index))
             seen.last_index = log.last_index
@@ -127,7 +128,7 @@ class Watch:
             self._check_commitment(name, raft, log, max(seen.commit_index, log.base_index))
             seen.commit_index = raft.commit_index
             if raft.is_leader:
-                self._check_majority(name, member, log)
+                self._check_majority(name, member, log, before)
         self.members.look(name, member, self.commit_index)
         for peer, frames in effects.peer_frames:
             self._hear(name, peer, seen, member, frames)
@@ -163,8 +164,11 @@ class Watch:
                 self._commit_terms[raft.term] = base
         self.commit_index = max(self.commit_index, raft.commit_index)
 
-    def _check_majority(self, name: str, member: Any, log: Any) -> None:
-        """What a leader commits is durable at a majority of those who vote by its own log."""
+    def _check_majority(self, name: str, member: Any, log: Any, before: int) -> None:
+        """What a leader commits is durable at a majority of those who vote by its own log.
+
+        By the log as it was when the turn began: up to ``before``.
+        """
         index = member._raft.commit_index
 
         def holds(who: str) -> bool:
@@ -172,7 +176,7 @@ class Watch:
                 return bool(log.durable_index >= index)
             return who in self._seen and self._seen[who].promised_index >= index
 
-        self.members.commits(name, member, holds)
+        self.members.commits(name, member, before, holds)
 
     def _hear(self, name: str, peer: str, seen: _Seen, member: Any, frames: bytes) -> None:
         """What leaves is a promise."""

@@ -8,6 +8,7 @@ who belongs to the cluster. It changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from ..server.roster import NOBODY, PlacedRoster, Roster
@@ -30,16 +31,20 @@ class MembersWatch:
         committed: the newest configuration that any member has known to be committed, and its
             index; None before there is one.
         changes: how many configurations were committed.
+        on_change: called with the name of a member whose log has a configuration that it does not
+            know to be committed.
     """
 
     def __init__(self, fail: Fail) -> None:
         self.committed: PlacedRoster | None = None
         self.changes = 0
+        self.on_change: Callable[[str], None] = lambda name: None
         self._fail = fail
         self._commit_index = 0
         self._known: dict[int, str] = {}  # index -> the members of what was committed there
         self._later: dict[str, list[PlacedRoster]] = {}  # who -> what may still come of its log
         self._seen: dict[str, tuple[int, int, int]] = {}
+        self._halves: tuple[Roster | None, list[list[str]]] = (None, [])
 
     # -- after a turn --------------------------------------------------------------------------
 
@@ -47,21 +52,23 @@ class MembersWatch:
         """``who`` had a turn; ``commit_index`` is the highest that anybody knows."""
         rosters = member._administration.rosters
         own_commit = member._raft.commit_index
-        self._commit_index = max(self._commit_index, commit_index)
         last = rosters.last_index
-        state = (last, min(own_commit, last), len(rosters._entries))
+        state = (last, own_commit if own_commit < last else last, len(rosters._entries))
         if self._seen.get(who) == state:
             return
+        self._commit_index = commit_index
         self._seen[who] = state
         entries: list[PlacedRoster] = [rosters.base, *rosters._entries]
         later = [entry for entry in entries if entry[0] > own_commit]
         if len(later) > 1 and later[-2][0] > self._commit_index:
             self._fail("one change at a time", f"{who} has {len(later)} configurations that are "
                        f"not committed, at {[index for index, _ in later]}")  # fmt: skip
-        for before, after in zip(entries, entries[1:], strict=False):
+        for before, after in pairwise(entries):
             self._check_step(who, before[1], after)
         self._later[who] = later
         self._commits(who, rosters.at(own_commit))
+        if later:
+            self.on_change(member.name)
 
     def _check_step(self, who: str, before: Roster, placed: PlacedRoster) -> None:
         """Each majority of one shares a voter with each majority of the next."""
@@ -99,10 +106,15 @@ class MembersWatch:
             self._fail("majority", f"{who} leads term {member._raft.term} with too few votes of "
                        f"{missing}")  # fmt: skip
 
-    def commits(self, who: str, member: Any, holds: Callable[[str], bool]) -> None:
-        """The leader ``who`` commits; ``holds`` tells of an incarnation whether it has it all."""
-        missing = self._short(member._administration.rosters.current, holds)
-        if missing:
+    def commits(self, who: str, member: Any, index: int, holds: Callable[[str], bool]) -> None:
+        """The leader ``who`` commits.
+
+        It counts by the configuration that was in force at ``index``, or by one that it appended
+        in the same turn. ``holds`` tells of an incarnation whether it has all that is committed.
+        """
+        rosters = member._administration.rosters
+        missing = self._short(rosters.at(index)[1], holds)
+        if missing and (rosters.last_index <= index or self._short(rosters.current, holds)):
             self._fail("majority", f"{who} commits {member._raft.commit_index}, which too few of "
                        f"{missing} have acknowledged")  # fmt: skip
 
@@ -113,10 +125,14 @@ class MembersWatch:
 
     def _short(self, roster: Roster, has: Callable[[str], bool]) -> tuple[str, ...]:
         """A half of the voters of which no majority ``has`` it; empty if all is well."""
-        for half in _halves(roster):
-            able = sum(has(incarnation(name, roster.seats[name].uuid)) for name in half)
-            if 2 * able <= len(half):
-                return half
+        known, halves = self._halves
+        if known is not roster:  # mostly it is the same one again
+            seats = roster.seats
+            halves = [[incarnation(name, seats[name].uuid) for name in h] for h in _halves(roster)]
+            self._halves = roster, halves
+        for half in halves:
+            if 2 * sum(map(has, half)) <= len(half):
+                return tuple(half)
         return ()
 
     # -- for fate and for the end --------------------------------------------------------------
