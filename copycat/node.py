@@ -41,9 +41,11 @@ from .raft.ready import HardState
 from .resources import BUILT_IN_MACHINES
 from .serializer import Serializer
 from .server.applier import Applier
+from .server.asking import Asking
 from .server.bootstrap import Bootstrap
 from .server.clock import RealClock
 from .server.disk import RealDisk
+from .server.effects import RosterHeard
 from .server.gateway import Gateway
 from .server.identity import Identity, load_identity
 from .server.joining import Joining
@@ -51,6 +53,7 @@ from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
 from .server.pump import Pump
+from .server.roster import Roster
 from .server.store import Store
 from .server.vigil import Vigil
 from .types import Address
@@ -91,6 +94,7 @@ class RunningMember:
         self._pump: Pump | None = None
         self._vigil: Vigil | None = None
         self._store: Store | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._refusals: set[str] = set()
         self.member: Member | None = None
         self.identity: Identity | None = None
@@ -186,10 +190,38 @@ class RunningMember:
         gateway.start(identity, told[1].seats, pump.push, links.nudge)
         links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
+<<<<<<< HEAD
         member = self.member
         self._vigil = Vigil(
             self.name, lambda: member.leadership[1], links.problems, doors.clock, loop
         )
+=======
+        self._ask_around(identity)
+
+    def _ask_around(self, identity: Identity) -> None:
+        """Have a member that hears of no leader ask wherever it was told that somebody is."""
+        member, links = self._required(self.member), self._required(self._links)
+        options, doors = self.options, self._doors
+        others = [where for name, where in options.members.items() if name != self.name]
+        asking = Asking(
+            identity,
+            [*options.join, *others],
+            linked=lambda: links.addresses,
+            is_lost=lambda: member.leadership[1] is None,
+            shown=lambda: links.shown,
+            on_refusal=self._refused,
+            network=doors.network,
+            random=doors.random,
+        )
+        task = asyncio.get_running_loop().create_task(asking.run(), name="copycat-asking")
+        self._asking = task
+        task.add_done_callback(self._asked_around)
+
+    def _asked_around(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._pump is not None:
+            self._pump.fail(error)
+>>>>>>> diskfaults
 
     async def stop(self) -> None:
         """Stop taking part; everything that was promised is on disk already."""
@@ -199,7 +231,14 @@ class RunningMember:
         self._store = None
 
     def _hang_up(self) -> None:
+<<<<<<< HEAD
         for part in (self._vigil, self._pump, self._links, self._gateway):
+=======
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        for part in (self._pump, self._links, self._gateway):
+>>>>>>> diskfaults
             if part is not None:
                 part.close()
         self._vigil = self._pump = self._links = self._gateway = None
@@ -209,6 +248,7 @@ class RunningMember:
         """Done, with the error, when the member had to stop by itself."""
         return None if self._pump is None else self._pump.failed
 
+<<<<<<< HEAD
     def check(self) -> None:
         """Raise what made the member stop by itself, if it did."""
         if self.failed is not None and self.failed.done():
@@ -223,6 +263,13 @@ class RunningMember:
             self.check()
             await asyncio.sleep(0.01)
         self.check()
+=======
+    @property
+    def known_addresses(self) -> set[Address]:
+        """Where it looks for the other members."""
+        linked = set() if self._links is None else self._links.addresses
+        return linked.union(self.options.join, self.options.members.values())
+>>>>>>> diskfaults
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -240,6 +287,9 @@ class RunningMember:
         """A peer does not want us: if we are not of its cluster, going on would be pointless."""
         if self.member is None or self._pump is None:
             return
+        index, encoded = refusal.configuration
+        if index:
+            self._pump.push(RosterHeard(index, Roster.decode(encoded)))
         status = self.member.status()
         if status["peers_up"]:
             self._refusals.clear()  # some know us, and the others will

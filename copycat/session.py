@@ -316,6 +316,7 @@ class Session:
         if link is self._link:
             self._link = None
         self._queries.lost(link)
+        self._flush_soon()
         self._requests.lost(link, self._route.unavailable(0.0, "unknown"))
 
     def frame(self, link: Link, type_: int, payload: bytes) -> None:

@@ -150,3 +150,6 @@ Message = (
     | SnapshotResponse
     | Stand
 )
+
+ANSWERS = (AppendResponse, VoteResponse, SnapshotResponse)
+"""The messages that answer another one."""

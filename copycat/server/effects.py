@@ -81,7 +81,10 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class RosterHeard:
-    """A member that we do not know showed a configuration, committed at ``index``, that has it."""
+    """Another member showed a configuration that is committed at ``index``, newer than ours.
+
+    It has a member that we do not know, or not this incarnation of it; or it has not us.
+    """
 
     index: int
     roster: Roster

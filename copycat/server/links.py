@@ -20,6 +20,7 @@ from ..connection import WRITE_LIMIT, Complaints, FrameProtocol
 from ..errors import UnavailableError
 from ..handshake import MEMBER, Hello, Refusal, Welcome
 from ..ports import Network, Random
+from ..types import Address
 from .effects import PeerDown, PeerUp
 from .identity import Identity
 from .roster import NOBODY, Seat
@@ -297,6 +298,16 @@ class Links:
         link = self._links.get(peer)
         if link is not None:
             link.nudge()
+
+    @property
+    def addresses(self) -> set[Address]:
+        """Of all peers that have a link, up or not."""
+        return {link.address for link in self._links.values()}
+
+    @property
+    def shown(self) -> tuple[int, bytes]:
+        """The configuration that handshakes show, and its index."""
+        return (0, b"") if self._context is None else self._context.committed
 
     def problems(self) -> dict[str, str]:
         """Why each peer that is not connected is not."""

@@ -33,7 +33,7 @@ from ..raft.inputs import (
     Transfer,
     Yield,
 )
-from ..raft.messages import AppendRequest, Message
+from ..raft.messages import ANSWERS, AppendRequest, Message
 from ..raft.progress import ProgressState
 from ..raft.ready import HardState
 from .administration import Administration
@@ -288,6 +288,8 @@ class Member:
 
     def send(self, message: Message) -> None:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
+        if not (isinstance(message, ANSWERS) or self._administration.may_ask(message.to)):
+            return
         if isinstance(message, AppendRequest) and message.last_index > message.prev_index:
             frame = self._append_frame(message)
         else:
@@ -309,7 +311,7 @@ class Member:
         self._inputs.append(Saved(state.term, state.vote))
         if state == self._unsaved:
             self._unsaved = None
-            self._effects.peer_frames += self._held
+            self._effects.peer_frames += self._administration.still_meant(self._held)
             self._held = []
 
     def log_durable(self, index: int) -> None:

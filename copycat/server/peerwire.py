@@ -34,6 +34,14 @@ _CHUNK = struct.Struct("<QQQQQ")
 _CHUNK_REPLY = struct.Struct("<QQQB")
 
 
+_ANSWERS = (Frame.APPEND_REPLY, Frame.VOTE_REPLY, Frame.CHUNK_REPLY)
+
+
+def is_answer(frame: bytes) -> bool:
+    """Whether a whole frame answers a message."""
+    return HEADER.unpack_from(frame)[1] in _ANSWERS
+
+
 def encode_message(message: Message, images: list[bytes] | None = None) -> bytes:
     """One whole frame; ``images`` are the batches of an `AppendRequest`."""
     m = message

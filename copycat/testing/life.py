@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from ..machine import StateMachine
 from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
 from .fate import Fate
 from .garbage import orderly
 from .hosting import Hosting
 from .models import Long, MapKey
+from .moody import MACHINES
 from .plan import Plan, Report
+from .roamer import Roamer
+from .strangers import Strangers
 from .workload import Client, Ledger, Records
 
 HEALING_S = 40.0
@@ -35,7 +40,7 @@ class Life:
     def __init__(self, plan: Plan, tell: Callable[[str], None] | None = None) -> None:
         self.plan = plan
         self.hosting = hosting = Hosting(
-            plan.seed, plan.members, machines=(Ledger,), skew=plan.skew,
+            plan.seed, plan.members, machines=_machines(plan), skew=plan.skew,
             snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes, tell=tell,
         )  # fmt: skip
         self.timeline = hosting.timeline
@@ -60,9 +65,16 @@ class Life:
 
     def _live(self) -> Report:
         for host in self.hosting.hosts.values():
-            self.hosting.start(host)
+            if self.plan.founding_s:
+                self.fate.start_late(host, self.plan.founding_s)
+            else:
+                self.hosting.start(host)
         for _ in range(self.plan.clients):
             self.new_client()
+        for number in range(1, self.plan.roamers + 1):
+            self._new_roamer(f"r{number}")
+        if self.plan.strangers_every:
+            self._let_in_strangers()
         self.fate.begin()
         self.hosting.run(self.plan.seconds)
         self.fate.end()
@@ -79,6 +91,17 @@ class Life:
         process = self.hosting.client_process(name)
         client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
+
+    def _new_roamer(self, name: str) -> None:
+        process = self.hosting.client_process(name)
+        roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        connect = partial(self.hosting.connect, process)
+        process.spawn(self._guard(roamer.run(connect)))
+
+    def _let_in_strangers(self) -> None:
+        process = self.hosting.console_process("stranger")
+        strangers = Strangers(self.hosting, process, self.plan.strangers_every)
+        process.spawn(self._guard(strangers.run(lambda: self.records.stopping)))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -106,14 +129,24 @@ class Life:
         if not run(HEALING_S, lambda: all(each.end is not None for each in pending)):
             stuck = next(each for each in pending if each.end is None)
             raise CheckFailed("liveness", f"an operation never ends: {stuck}")
+        last = self.fate.members.last_wishes()
+        run(HEALING_S, lambda: all(wish.outcome for wish in self.fate.members.consoles.wishes))
+        self.fate.members.check_wishes(last)
 
     def _check_ending(self) -> None:
         """All members come to the same index and the same state."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
-            where = {host.name: hosting.status(host) for host in hosting.hosts.values()}
-            raise CheckFailed("liveness", f"members do not come to the same index: {where}")
+            where = {host.name: hosting.status(host) for host in hosting.present() or ()}
+            raise CheckFailed("liveness", f"members do not come to the same index: {where} "
+                              f"of {hosting.watch.members.committed}")
         hosting.compare_states()
+        hosting.run(SETTLING_S, self.fate.members.voter_leads)
+        if not self.fate.members.voter_leads():
+            raise CheckFailed("liveness", "whoever leads does not vote, and goes on")
+        strays = self.fate.members.strays
+        if not hosting.run(SETTLING_S, lambda: not strays()):
+            raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
 
     def _judge(self) -> Report:
         """The histories of all clients."""
@@ -137,7 +170,7 @@ class Life:
         )
 
     def _ledger(self) -> list[str]:
-        for host in self.hosting.hosts.values():
+        for host in self.hosting.present() or ():
             if host.running is not None and host.running.member is not None:
                 for instance in host.running.member._applier.executor.instances():
                     if isinstance(instance.machine, Ledger):
@@ -151,6 +184,10 @@ class Life:
             if count < last.get(who, 0):
                 raise CheckFailed("sequential", f"{who} saw {last[who]} entries, then {count}")
             last[who] = count
+
+
+def _machines(plan: Plan) -> tuple[type[StateMachine], ...]:
+    return (Ledger, *MACHINES) if plan.roamers else (Ledger,)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -265,3 +265,46 @@ def test_misuse_says_what_to_write_instead() -> None:
             copycat.connect("127.0.0.1:99999")
 
     asyncio.run(story())
+
+
+def test_a_cluster_of_one_grows_and_replaces_its_founder() -> None:
+    """Members are added while it works; the first one leaves; killed ones come back; nothing of
+    what was counted is lost."""
+
+    async def story() -> None:
+        async with cluster_of(1) as cluster:
+            counter = cluster.client.long("/n")
+            await counter.increment(10)
+            assert [await cluster.add(), await cluster.add()] == ["n2", "n3"]
+            members = cluster.client.cluster
+            assert {each.name for each in await members.members()} == {"n1", "n2", "n3"}
+            await members.remove("n1", timeout=10)
+            failed = cluster.members["n1"].failed
+            async with asyncio.timeout(10):
+                assert failed is None or isinstance(await failed, copycat.MembershipError)
+            await cluster.stop("n1")
+            with pytest.raises(copycat.MisuseError, match="n1 does not run"):
+                await cluster.stop("n1")
+            assert await counter.increment() == 11
+            await cluster.kill("n2")
+            await cluster.restart("n2")
+            await until(lambda: cluster.leader is not None)
+            cluster.partition({"n2"}, {"n3"})
+            cluster.heal()
+            assert await cluster.add() == "n4"
+            assert await counter.increment() == 12
+
+    asyncio.run(story())
+
+
+def test_who_cannot_join_in_time_is_reported() -> None:
+    """Without a majority nobody is added, and the error says so."""
+
+    async def story() -> None:
+        async with cluster_of(3) as cluster:
+            await cluster.kill("n1")
+            await cluster.kill("n2")
+            with pytest.raises(copycat.DeadlineError, match="n4 does not vote after 1 s"):
+                await cluster.add(timeout=1.0)
+
+    asyncio.run(story())
