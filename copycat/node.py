@@ -190,12 +190,10 @@ class RunningMember:
         gateway.start(identity, told[1].seats, pump.push, links.nudge)
         links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
-<<<<<<< HEAD
         member = self.member
         self._vigil = Vigil(
             self.name, lambda: member.leadership[1], links.problems, doors.clock, loop
         )
-=======
         self._ask_around(identity)
 
     def _ask_around(self, identity: Identity) -> None:
@@ -221,7 +219,6 @@ class RunningMember:
         error = None if task.cancelled() else task.exception()
         if error is not None and self._pump is not None:
             self._pump.fail(error)
->>>>>>> diskfaults
 
     async def stop(self) -> None:
         """Stop taking part; everything that was promised is on disk already."""
@@ -231,14 +228,10 @@ class RunningMember:
         self._store = None
 
     def _hang_up(self) -> None:
-<<<<<<< HEAD
-        for part in (self._vigil, self._pump, self._links, self._gateway):
-=======
         if self._asking is not None:
             self._asking.cancel()
             self._asking = None
-        for part in (self._pump, self._links, self._gateway):
->>>>>>> diskfaults
+        for part in (self._vigil, self._pump, self._links, self._gateway):
             if part is not None:
                 part.close()
         self._vigil = self._pump = self._links = self._gateway = None
@@ -248,7 +241,6 @@ class RunningMember:
         """Done, with the error, when the member had to stop by itself."""
         return None if self._pump is None else self._pump.failed
 
-<<<<<<< HEAD
     def check(self) -> None:
         """Raise what made the member stop by itself, if it did."""
         if self.failed is not None and self.failed.done():
@@ -263,13 +255,12 @@ class RunningMember:
             self.check()
             await asyncio.sleep(0.01)
         self.check()
-=======
+
     @property
     def known_addresses(self) -> set[Address]:
         """Where it looks for the other members."""
         linked = set() if self._links is None else self._links.addresses
         return linked.union(self.options.join, self.options.members.values())
->>>>>>> diskfaults
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
