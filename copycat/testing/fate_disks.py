@@ -259,11 +259,12 @@ class DisksFate:
         host, damage = victim
         names = damage.medium.durable_names()
         found = [name for name in (identity.NAME, hardstate.NAME) if name in names]
-        found += sorted({
+        needless = _needless(damage.medium)
+        found += [
             path
             for path, begin, _ in self._proven(damage.medium, elsewhere=True)
-            if begin == 0 and path in names
-        })  # fmt: skip
+            if begin == 0 and path in names and path not in needless
+        ]
         if not found:
             return False
         if host.is_up:
@@ -314,6 +315,19 @@ def _segments(medium: Medium) -> list[tuple[str, bytes, list[tuple[int, int]]]]:
         following = next_index, crc
         found.append((path, data, frames))
     return found
+
+
+def _needless(medium: Medium) -> set[str]:
+    """The segments that a snapshot stands for: they are on their way out, and nobody misses them."""
+    prefix = f"{snapshots.DIRECTORY}/"
+    found = [name for name in medium.durable_names() if name.endswith(".snap")]
+    index = max((int(name.removeprefix(prefix).split("-")[0]) for name in found), default=0)
+    chain = _segments(medium)
+    return {
+        path
+        for (path, _, _), (_, data, _) in zip(chain, chain[1:], strict=False)
+        if SEGMENT_HEADER.unpack_from(data)[5] - 1 <= index
+    }
 
 
 def _is_clear(error: StorageError, rotten: dict[str, list[int]]) -> bool:
