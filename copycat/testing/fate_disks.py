@@ -284,6 +284,8 @@ class DisksFate:
         host, damage = victim
         if host.joins or damage.lost or damage.medium.rotten():
             return False
+        if len(self._hosting.founders) == 1:
+            return False  # nobody else is listed who could tell it that there is a cluster
         if host.is_up:
             self._hosting.kill(host, power=self._random.random() < 0.5)
         damage.directory = damage.medium

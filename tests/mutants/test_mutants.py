@@ -14,7 +14,8 @@ QUICK = (
     "vote not persisted",
     "acknowledged before it is synced",
     "an older term is committed by counting",
-    "duplicates are applied again",
+    "entries are applied before they are committed",
+    "tokens do not rise",
 )
 
 
