@@ -44,4 +44,4 @@ def test_the_lives_are_hostile_enough() -> None:
     assert commits > 500
     assert batches > commits  # some were truncated or never committed
     assert served > 100
-    assert elsewhere > 100  # by members that do not lead
+    assert elsewhere > 60  # by members that do not lead
