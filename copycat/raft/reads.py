@@ -62,6 +62,4 @@ class Reads:
 
 
 def _answer(me: Standing, request: ReadIndexRequest, index: int | None) -> ReadIndexResponse:
-    return ReadIndexResponse(
-        me.term, me.name, request.sender, request.life, request.number, index
-    )
+    return ReadIndexResponse(me.term, me.name, request.sender, request.life, request.number, index)

@@ -148,6 +148,10 @@ class FakeMember:
     serving = leading
 
     @property
+    def last_index(self) -> int:
+        return self.cluster.applier.index
+
+    @property
     def overloaded(self) -> bool:
         self.overload -= 1
         return self.overload >= 0
@@ -214,8 +218,10 @@ class FakeMember:
     def _turn(self) -> None:
         self._due = False
         read = self.desk.take_read()
-        if read is not None:
-            self.desk.read_index(read, self.cluster.applier.index)
+        if read is not None and self.cluster.leader is not None:
+            self.desk.reads_settled([(read, self.cluster.applier.index)], ())
+        elif read is not None:
+            self.desk.reads_settled((), [read])
         runs, self.desk.runs = self.desk.runs, []
         if runs:
             self.cluster.log(runs)
