@@ -141,6 +141,33 @@ class Stand:
     to: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReadIndexRequest:
+    """At which index may the sender serve the reads that it has now? (thesis 6.4)
+
+    ``life`` is drawn anew whenever the sender's process starts, ``number`` counts within it: no
+    two requests are ever the same, so an answer belongs to one of them only (H28).
+    """
+
+    term: int
+    sender: str
+    to: str
+    life: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexResponse:
+    """The index that the request may be served at, or None: whoever was asked cannot tell."""
+
+    term: int
+    sender: str
+    to: str
+    life: int
+    number: int
+    index: int | None
+
+
 Message = (
     AppendRequest
     | AppendResponse
@@ -149,6 +176,8 @@ Message = (
     | SnapshotChunk
     | SnapshotResponse
     | Stand
+    | ReadIndexRequest
+    | ReadIndexResponse
 )
 
 ANSWERS = (AppendResponse, VoteResponse, SnapshotResponse)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from ..errors import invariant
 from ..ports import Random
+from .asking import Asking
 from .changes import has_to_leave, next_step, objection
 from .configurations import Configurations, Placed
 from .election import NEVER, Election
@@ -37,6 +38,8 @@ from .messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Stand,
@@ -95,7 +98,8 @@ class Raft:
         self._following = Following(me)
         self._replication = Replication(me, log, options)
         self._handover = Handover()
-        self._reads = Reads()
+        self._reads = Reads(me)
+        self._asking = Asking(me, random, options.election_timeout)
         self._witness = Witness(me)
         self._wake_at = self._election.deadline
         self._was_late = False
@@ -213,6 +217,7 @@ class Raft:
         self._keep_time(slept)
         if me.role is not Role.LEADER:
             self._following.answer()
+            self._asking.flush()
         elif not me.ready.elected:  # the no-op is proposed first, and travels with the probes
             self._lead()
         return self._end()
@@ -257,11 +262,13 @@ class Raft:
             if me.role is Role.LEADER:
                 self._reads.waiting.append(news.id)
             else:
-                me.ready.reads_failed += (news.id,)
+                self._asking.add(news.id)
         elif isinstance(news, PeerLost | PeerRefused):
             self._replication.peer_lost(news.name)
-            if isinstance(news, PeerRefused) and news.name == me.leader:
-                self._election.leader_refused()
+            if news.name == me.leader:
+                self._asking.fail()  # what was asked, or its answer, may be lost
+                if isinstance(news, PeerRefused):
+                    self._election.leader_refused()
         elif isinstance(news, Transfer):
             self._begin_transfer(news.to)
         elif isinstance(news, Reconfigure):
@@ -305,8 +312,19 @@ class Raft:
             self._following.take_chunk(message)
         elif isinstance(message, SnapshotResponse):
             self._replication.take_snapshot_answer(message)
+        elif isinstance(message, ReadIndexResponse):
+            self._asking.take(message)
+        elif isinstance(message, ReadIndexRequest):
+            self._receive_read(message)
         elif isinstance(message, Stand) and message.sender == me.leader and me.is_voter:
             self._stand(bidden=True)
+
+    def _receive_read(self, request: ReadIndexRequest) -> None:
+        """Another member has reads: like our own, but only a leader has anything to say."""
+        if self._me.role is Role.LEADER:
+            self._reads.waiting.append(request)
+        else:
+            self._reads.refuse(request)
 
     def _receive_vote_request(self, request: VoteRequest) -> None:
         if request.pre:
@@ -318,18 +336,21 @@ class Raft:
         self._election.answer_vote(request)
 
     def _tell_term(self, message: Message) -> None:
-        """An old leader that still sends has to learn that its term is over."""
+        """An old leader, or who still believes in it, has to learn that its term is over."""
         me = self._me
         if isinstance(message, AppendRequest):
             me.send(AppendResponse(me.term, me.name, message.sender, False, 0, 0))
         elif isinstance(message, SnapshotChunk):
             me.send(SnapshotResponse(me.term, me.name, message.sender, message.index, 0, False))
+        elif isinstance(message, ReadIndexRequest):
+            self._reads.refuse(message)
 
     # -- changes of role -----------------------------------------------------------------------
 
     def _enter_term(self, term: int) -> None:
         """Somebody is in a later term: follow there, without a vote and without a leader."""
         self._step_down()
+        self._asking.fail()
         self._me.enter_term(term)
         self._following.enter_term()
 
@@ -341,7 +362,7 @@ class Raft:
             me.ready.deposed = True
             me.ready.elected = False
             me.ready.configure = None
-            me.ready.reads_failed += tuple(self._reads.fail())
+            self._reads.fail()
             self._replication.stop()
             self._handover.end()
             self._handover.for_good = False
@@ -379,6 +400,7 @@ class Raft:
         """Be a candidate of the next term."""
         me = self._me
         me.role = Role.CANDIDATE
+        self._asking.fail()
         me.enter_term(me.term + 1, vote=me.name)
         self._following.enter_term()
         self._election.ask(pre=False, bidden=bidden)
@@ -486,4 +508,4 @@ class Raft:
         if self._handover.target is not None:
             self._hand_over(self._handover.target)
         if self._reads.asked:
-            me.ready.reads = self._reads.confirmed(self._replication.confirmed_round())
+            self._reads.confirmed(self._replication.confirmed_round())

@@ -50,7 +50,7 @@ class Ready:
     configure: Membership | None = None  # leader: append this by `propose_configuration`, now
     deposed: bool = False  # just stopped being leader: proposals without an answer are unknown
     reads: Sequence[tuple[int, int]] = ()  # (id, index): serve once applied
-    reads_failed: tuple[int, ...] = ()  # not leader (any more): ask elsewhere
+    reads_failed: tuple[int, ...] = ()  # no leader could be asked: ask again or elsewhere
     install: tuple[str, ...] = ()  # peers that need a snapshot: begin sending
     chunks: tuple[SnapshotChunk, ...] = ()  # accepted: write, then answer
     snapshot_answers: tuple[SnapshotResponse, ...] = ()  # send the next chunk

@@ -9,7 +9,7 @@ clients attach to the new one and send again what was not answered.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .._core.codec import (
@@ -59,6 +59,10 @@ class Host(Protocol):
         """Leader, and everything logged before its term is applied."""
 
     @property
+    def last_index(self) -> int:
+        """Of the last entry in this member's log."""
+
+    @property
     def now(self) -> float:
         """Local time of this turn, in seconds."""
 
@@ -104,6 +108,11 @@ class Desk:
     def waits(self) -> bool:
         """Whether queries wait for an index to be applied, or to be answered at all."""
         return self._reads.waits
+
+    @property
+    def wake_at(self) -> float:
+        """Local time (s) at which somebody may have waited for too long."""
+        return self._reads.sweep_at
 
     @property
     def unfinished(self) -> bool:
@@ -172,19 +181,16 @@ class Desk:
         """An id for all linearizable queries of this turn, for which Raft shall find an index."""
         return self._reads.take_fresh()
 
-    def read_index(self, id_: int, index: int) -> None:
-        """The queries behind ``id_`` may be answered once ``index`` is applied."""
-        self._reads.confirmed(id_, index)
-
-    def read_failed(self, id_: int) -> None:
-        """Leadership could not be confirmed for the queries behind ``id_``."""
-        for connection, payload in self._reads.failed(id_):
-            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+    def reads_settled(self, confirmed: Sequence[tuple[int, int]], failed: Sequence[int]) -> None:
+        """What has become of reads: ids with the indexes to be applied first, and lost ones."""
+        for id_, index in confirmed:
+            self._reads.confirmed(id_, index)
+        for id_ in failed:
+            for connection, payload in self._reads.failed(id_):
+                self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
 
     def answer_queries(self) -> None:
         """Answer the waiting queries whose index is applied, as far as a turn has room."""
-        if not self._reads.waits:
-            return
         applied = self._applier.index
         room = ANSWER_BYTES_MAX
         for connection, payload in self._reads.take_ready(applied):
@@ -366,14 +372,16 @@ class Desk:
         if len(payload) < QUERY_HEAD.size:
             raise FormatError("a query frame ends inside its head")
         _, min_index, _, level = QUERY_HEAD.unpack_from(payload)
-        index: int | None = None  # Raft has to find one
+        index: int | None = None  # Raft has to find one, here or at the leader
         if level == Consistency.SERIALIZABLE:
             index = 0
         elif level == Consistency.SEQUENTIAL:
             index = min_index
-        elif not self._host.leading:
-            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
-            return
+            if self._host.leading and min_index > self._host.last_index:
+                # A leader has all that anybody can have seen. So it is none any more and does not
+                # know it yet, or the client makes that up: nothing to wait for in either case.
+                self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+                return
         if not self._reads.add(connection, payload, self._host.now, index):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 

@@ -41,7 +41,7 @@ TURN_BYTES = 1 << 20
 """Input bytes of one client in one turn, beyond which it is not read until the turn is over."""
 
 _CLIENT_FRAMES = range(Frame.REGISTER, Frame.ADMIN + 1)
-_PEER_FRAMES = range(Frame.APPEND, Frame.STAND + 1)
+_PEER_FRAMES = range(Frame.APPEND, Frame.READ_INDEX_REPLY + 1)
 
 log = logging.getLogger("copycat.gateway")
 

@@ -185,7 +185,7 @@ class Member:
         self._mind_members()
         # A follower's leader, or a lone member's client, waits for what these jobs make durable.
         effects.prompt = not self._raft.is_leader or self._alone
-        effects.wake_at = self._wake_at()
+        effects.wake_at = min(self._wake_at(), self._desk.wake_at)
         return effects
 
     def _take_in(self, input_: MemberInput) -> bool:
@@ -268,10 +268,8 @@ class Member:
             self._serving = False
             self._leading.deposed()
             self._desk.deposed()
-        for id_, index in ready.reads:
-            self._desk.read_index(id_, index)
-        for id_ in ready.reads_failed:
-            self._desk.read_failed(id_)
+        if ready.reads or ready.reads_failed:
+            self._desk.reads_settled(ready.reads, ready.reads_failed)
         for peer in ready.install:
             self._sender.begin(peer)
         for answer in ready.snapshot_answers:
@@ -458,6 +456,11 @@ class Member:
     def serving(self) -> bool:
         """Whether it leads and has applied everything from before its term."""
         return self._serving
+
+    @property
+    def last_index(self) -> int:
+        """Of the last entry in its log."""
+        return self._raft.last_index
 
     @property
     def leadership(self) -> tuple[int, str | None]:

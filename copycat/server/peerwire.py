@@ -15,6 +15,8 @@ from ..raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
@@ -32,6 +34,8 @@ _STAND = struct.Struct("<Q")
 _VOTE_REPLY = struct.Struct("<QBB")
 _CHUNK = struct.Struct("<QQQQQ")
 _CHUNK_REPLY = struct.Struct("<QQQB")
+_READ_INDEX = struct.Struct("<QQQ")
+_READ_INDEX_REPLY = struct.Struct("<QQQQB")
 
 
 _ANSWERS = (Frame.APPEND_REPLY, Frame.VOTE_REPLY, Frame.CHUNK_REPLY)
@@ -64,6 +68,11 @@ def encode_message(message: Message, images: list[bytes] | None = None) -> bytes
         return _frame(Frame.CHUNK, head, [m.data])
     if isinstance(m, SnapshotResponse):
         return _frame(Frame.CHUNK_REPLY, _CHUNK_REPLY.pack(m.term, m.index, m.offset, m.done), [])
+    if isinstance(m, ReadIndexRequest):
+        return _frame(Frame.READ_INDEX, _READ_INDEX.pack(m.term, m.life, m.number), [])
+    if isinstance(m, ReadIndexResponse):
+        head = _READ_INDEX_REPLY.pack(m.term, m.life, m.number, m.index or 0, m.index is not None)
+        return _frame(Frame.READ_INDEX_REPLY, head, [])
     return _frame(Frame.STAND, _STAND.pack(m.term), [])
 
 
@@ -115,6 +124,12 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
         if type_ == Frame.CHUNK_REPLY:
             term, index, offset, done = _CHUNK_REPLY.unpack(payload)
             return SnapshotResponse(term, sender, to, index, offset, bool(done))
+        if type_ == Frame.READ_INDEX:
+            term, life, number = _READ_INDEX.unpack(payload)
+            return ReadIndexRequest(term, sender, to, life, number)
+        if type_ == Frame.READ_INDEX_REPLY:
+            term, life, number, index, known = _READ_INDEX_REPLY.unpack(payload)
+            return ReadIndexResponse(term, sender, to, life, number, index if known else None)
         if type_ == Frame.STAND:
             (term,) = _STAND.unpack(payload)
             return Stand(term, sender, to)

@@ -147,6 +147,10 @@ class FakeMember:
 
     serving = leading
 
+    @property
+    def last_index(self) -> int:
+        return self.cluster.applier.index
+
     def overloaded(self, size: int = 0) -> bool:
         self.overload -= 1
         return self.overload >= 0
@@ -213,8 +217,10 @@ class FakeMember:
     def _turn(self) -> None:
         self._due = False
         read = self.desk.take_read()
-        if read is not None:
-            self.desk.read_index(read, self.cluster.applier.index)
+        if read is not None and self.cluster.leader is not None:
+            self.desk.reads_settled([(read, self.cluster.applier.index)], ())
+        elif read is not None:
+            self.desk.reads_settled((), [read])
         runs, self.desk.runs = self.desk.runs, []
         if runs:
             self.cluster.log(runs)

@@ -169,10 +169,14 @@ class Life:
         self._stalled_until[node.name] = until
         self.at(until, lambda: self.read(node.name))
 
-    def _awake_leaders(self) -> list[Node]:
+    def _awake(self) -> list[Node]:
         now = self.cluster.now
-        leaders = self.cluster.leaders()
-        return [node for node in leaders if self._stalled_until.get(node.name, 0.0) <= now]
+        running = self.cluster.running()
+        return [node for node in running if self._stalled_until.get(node.name, 0.0) <= now]
+
+    def _awake_leaders(self) -> list[Node]:
+        awake = self._awake()
+        return [node for node in self.cluster.leaders() if node in awake]
 
     def isolate(self, node: Node) -> None:
         """Nobody hears it, or it hears nobody, or both."""
@@ -239,12 +243,18 @@ class Life:
             leader.step([Reconfigure(wanted)])
 
     def read(self, name: str = "") -> None:
-        """A read at whoever believes to lead, or at one of them."""
-        leaders = [node for node in self._awake_leaders() if name in ("", node.name)]
-        if leaders:
-            self._reads += 1
-            self.checks.reads[self._reads] = self.checks.commit_index
-            self.random.choice(leaders).step([Read(self._reads)])
+        """A read at whoever believes to lead, or at one of them; as often at anybody else."""
+        nodes = [node for node in self._awake_leaders() if name in ("", node.name)]
+        if not name and self.random.random() < 0.5:
+            nodes = self._awake()
+        if nodes:
+            self.read_at(self.random.choice(nodes))
+
+    def read_at(self, node: Node) -> None:
+        """A read at a member, whatever it is."""
+        self._reads += 1
+        self.checks.asked(node, self._reads)
+        node.step([Read(self._reads)])
 
     # -- the whole life ------------------------------------------------------------------------
 
@@ -276,9 +286,11 @@ class Life:
         assert leaders[0].alive.ready_to_serve
         base, served = self.propose(), self.checks.served
         assert base is not None
-        self.read()
+        for name in members.names:
+            self.read_at(self.cluster.nodes[name])
         self.run_until(self.cluster.now + 4 * OPTIONS.election_timeout)
-        assert self.checks.served == served + 1, "a read waits for ever"
+        assert self.checks.served == served + len(members.names), "a read waits for ever"
+        assert not self.checks.waiting, "a read is never settled"
         for name in members.names:
             node = self.cluster.nodes[name]
             raft = node.alive

@@ -45,6 +45,8 @@ from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
@@ -166,6 +168,11 @@ def describe(message: Message) -> str:
     if isinstance(m, SnapshotResponse):
         progress = "done" if m.done else f"next byte {m.offset}"
         return f"snapshot {m.index} {progress}, term {m.term}"
+    if isinstance(m, ReadIndexRequest):
+        return f"read index? request {m.number}, term {m.term}"
+    if isinstance(m, ReadIndexResponse):
+        index = "none" if m.index is None else m.index
+        return f"read index {index} for request {m.number}, term {m.term}"
     if isinstance(m, Stand):
         return f"stand for election, term {m.term}"
     kind = "pre-vote" if m.pre else "vote"

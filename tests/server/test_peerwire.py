@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 
@@ -14,12 +15,16 @@ from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
+    Stand,
     VoteRequest,
     VoteResponse,
 )
+from copycat.server import gateway
 from copycat.server.peerwire import decode_message, encode_message
 from copycat.server.roster import Roster, Seat
 from copycat.types import Address
@@ -47,7 +52,17 @@ MESSAGES: list[Message] = [
     VoteResponse(5, "a", "b", False, True),
     SnapshotChunk(5, "a", "b", 7, 3, 100, 1000, b"x" * 50),
     SnapshotResponse(5, "a", "b", 7, 150, True),
+    Stand(5, "a", "b"),
+    ReadIndexRequest(5, "a", "b", 2**64 - 1, 3),
+    ReadIndexResponse(5, "a", "b", 2**64 - 1, 3, 0),
+    ReadIndexResponse(5, "a", "b", 7, 3, None),
 ]
+
+
+def test_every_message_passes_the_gateway() -> None:
+    """What members say to each other has a frame type that other members are let in with."""
+    assert {type(message) for message in MESSAGES} == set(get_args(Message))
+    assert {over_the_wire(message)[0] for message in MESSAGES} == set(gateway._PEER_FRAMES)
 
 
 def over_the_wire(message: Message) -> tuple[int, bytes]:
