@@ -28,6 +28,7 @@ class Checks(Trace):
         self.commits: dict[str, int] = {}
         self.reads: dict[int, int] = {}  # id -> what was committed when it was asked
         self.served = 0
+        self.leased_reads = 0  # of them
 
     # -- promises ------------------------------------------------------------------------------
 
@@ -88,7 +89,19 @@ class Checks(Trace):
             assert index >= self.reads[id_], (
                 f"read {id_} is served at {index}, {self.reads[id_]} was committed before it"
             )
+        self._check_disk(node)
+
+    def _check_disk(self, node: Node) -> None:
+        raft = node.alive
         assert raft.durable_index <= max(node.disk.last_index, node.disk.snapshot[0])
+
+    def leased(self, node: Node, id_: int, index: int) -> None:
+        """Who has a lease knows of all that anybody has committed (H29)."""
+        self.served += 1
+        self.leased_reads += 1
+        assert index >= self.reads[id_], (
+            f"read {id_} is served by a lease at {index}, {self.reads[id_]} was committed before it"
+        )
 
     def _check_completeness(self, node: Node) -> None:
         """A new leader has everything that was committed in earlier terms.
