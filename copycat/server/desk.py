@@ -58,6 +58,9 @@ class Host(Protocol):
     def serving(self) -> bool:
         """Leader, and everything logged before its term is applied."""
 
+    def lease_index(self) -> int | None:
+        """Where a read may be served without asking anybody; None if Raft has to find an index."""
+
     @property
     def now(self) -> float:
         """Local time of this turn, in seconds."""
@@ -375,6 +378,8 @@ class Desk:
         elif not self._host.leading:
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
             return
+        elif level == Consistency.LINEARIZABLE_LEASE:
+            index = self._host.lease_index()
         if not self._reads.add(connection, payload, self._host.now, index):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 

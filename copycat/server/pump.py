@@ -15,12 +15,14 @@ from functools import partial
 from typing import Protocol
 
 from ..ports import Clock, Disk
-from .effects import Effects, Job, JobDone, MemberInput
+from .effects import Effects, Job, JobDone, MemberInput, Slept
 from .roster import Seat
 
 STALL_S = 0.1
 """Seconds that the loop may be busy elsewhere before that counts as a stall."""
 STALL_LOG_INTERVAL = 10.0
+SLEEP_S = 0.001
+"""Seconds by which the clock that counts sleep may be ahead of the other before that was one."""
 
 log = logging.getLogger("copycat.pump")
 
@@ -88,6 +90,7 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._next_stall_line = 0.0
+        self._asleep: float | None = None  # seconds slept so far, while that matters to the member
         self._closed = False
 
     def push(self, input_: MemberInput) -> None:
@@ -142,8 +145,12 @@ class Pump:
         while True:
             inputs, self._inputs = self._inputs, []
             self.turns += 1
+            if self._asleep is not None:
+                self._look_for_sleep(now, inputs)
             try:
                 effects = self._member.turn(now, inputs)
+                if effects.sleep_matters and self._asleep is None:
+                    self._asleep = self._time_asleep()  # before anything that rests on it leaves
                 if effects.fatal is None:
                     self._carry_out(effects)
             except Exception as error:  # our own fault: the member must not go on
@@ -234,6 +241,17 @@ class Pump:
             self._schedule()
         else:
             self._arm(self._wake_at, now)
+
+    def _time_asleep(self) -> float:
+        """Seconds that only the clock knows which counts sleep; rather too few than too many."""
+        suspended_too = self._clock.suspended_too()
+        return suspended_too - self._clock.now()
+
+    def _look_for_sleep(self, now: float, inputs: list[MemberInput]) -> None:
+        """Tell the member first of all if the machine slept before ``now``."""
+        if self._asleep is not None and self._clock.suspended_too() - now > self._asleep + SLEEP_S:
+            inputs.insert(0, Slept())
+            self._asleep = self._time_asleep()
 
     def _stalled(self, now: float, seconds: float, cause: str) -> None:
         self.stalls += 1

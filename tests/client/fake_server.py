@@ -147,6 +147,9 @@ class FakeMember:
 
     serving = leading
 
+    def lease_index(self) -> None:
+        return None
+
     @property
     def overloaded(self) -> bool:
         self.overload -= 1

@@ -26,6 +26,10 @@ class Host:
         self.leading = self.serving = True
         self.overloaded = False
         self.now = 100.0
+        self.lease: int | None = None  # the index at which a lease lets reads be served
+
+    def lease_index(self) -> int | None:
+        return self.lease
 
     def admin(self, name: str, arguments: list[object]) -> object:
         raise LookupError(name)
@@ -222,6 +226,29 @@ def test_sequential_reads_wait_for_the_index_the_session_saw(world: World) -> No
     world.run(world.adds(2, 1))
     frames = world.commit()[1]
     assert [type_ for type_, _ in frames] == [Frame.RESULTS, Frame.ANSWERS]
+
+
+def test_a_lease_needs_no_round(world: World) -> None:
+    """A read that is content with a lease asks nobody while there is one, and is answered once its
+    index is applied; without one it waits for Raft like any other, as do those that want a round.
+    """
+
+    def ask(level: Consistency) -> None:
+        query = commands(0, 0, (world.resource, world.get, []))[40:]
+        world.desk.frame(1, Frame.QUERIES, codec.QUERY_HEAD.pack(1, 0, 1, level) + query)
+
+    world.host.lease = world.applier.index + 1
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is None
+    world.desk.answer_queries()
+    assert world.frames() == {}
+    world.run(world.adds(2, 1))
+    assert [type_ for type_, _ in world.commit()[1]] == [Frame.RESULTS, Frame.ANSWERS]
+    ask(Consistency.LINEARIZABLE)
+    assert world.desk.take_read() is not None
+    world.host.lease = None
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is not None
 
 
 def test_reads_wait_for_their_index(world: World) -> None:
