@@ -22,6 +22,7 @@ FAULTS = (
     "resets",
     "frames",  # between members frames are lost, doubled and overtake each other
     "pause",  # a member does nothing for a while
+    "suspend",  # and its clock stands still
     "slow disk",
     "sync error",
     "full disk",
@@ -50,6 +51,7 @@ class Plan:
         stay_s: what a client stays connected before it ends its session, on average.
         value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
+        leased: the share of linearizable reads that are content with a lease.
         snapshot_bytes, segment_bytes: of the members' storage.
     """
 
@@ -65,6 +67,7 @@ class Plan:
     stay_s: float = 30.0
     value_bytes: int = 0
     skew: float = 0.0
+    leased: float = 0.0
     snapshot_bytes: int = 1 << 20
     segment_bytes: int = 64 << 10
 
@@ -87,6 +90,8 @@ class Plan:
             found.append(replace(self, value_bytes=0))
         if self.skew:
             found.append(replace(self, skew=0.0))
+        if self.leased:
+            found.append(replace(self, leased=0.0))
         return found
 
 
@@ -118,6 +123,7 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         stay_s=random.choice((5.0, 30.0, 1e9)),
         value_bytes=random.choice((0, 500, 4000)),
         skew=random.choice((0.0, 0.01, 0.03)),
+        leased=random.choice((0.0, 0.5, 1.0)),
         snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
         segment_bytes=random.choice((64 << 10, 256 << 10)),
     )
