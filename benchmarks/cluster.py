@@ -9,7 +9,7 @@
 
 Writes are ``await m.put(k, v)`` and reads ``await m.get(k)``, linearizable by a round and then by a
 lease, 64-byte values, from as many tasks as operations are in flight. Machines are shared and
-noisy: read ratios of one run, and look at the raw fdatasync latency that is printed with each table.
+noisy: read ratios of one run, and look at the raw fdatasync latency that is printed with a table.
 """
 
 from __future__ import annotations

@@ -60,7 +60,10 @@ class Lease:
 
     def began(self, round_: int, now: float) -> None:
         """``round_`` begins, which asks for promises; nothing of it has been sent yet."""
-        self._begun.append((round_, now))
+        begun = self._begun
+        while begun and begun[0][1] + self._span <= now:
+            begun.popleft()  # a lease from then would be over; perhaps nobody promises anything
+        begun.append((round_, now))
 
     def promised(self, round_: int) -> None:
         """A majority gave its promise when it accepted ``round_`` or a later one."""
