@@ -95,7 +95,7 @@ class Raft:
         self._me = me
         self._options = options
         self._election = Election(me, options, random)
-        self._following = Following(me)
+        self._following = Following(me, options)
         self._replication = Replication(me, log, options)
         self._handover = Handover()
         self._reads = Reads(me)
@@ -166,6 +166,23 @@ class Raft:
         """Whether a transfer of leadership is under way: no proposals are taken meanwhile."""
         return self._handover.target is not None
 
+    def lease_index(self, now: float) -> int | None:
+        """An index at which a read may be served at once, by the lease that holds at ``now`` (s).
+
+        None if none does: then the read needs a round like any other. Either way a lease is wanted
+        from now on, and the requests of the next rounds ask for it.
+        """
+        me = self._me
+        if me.role is not Role.LEADER or not self.ready_to_serve:
+            return None
+        if not self._replication.has_lease(now) or self._is_late(now):
+            return None
+        return me.commit_index
+
+    def slept(self) -> None:
+        """The machine slept, which the clock of the steps did not count: no lease holds now."""
+        self._replication.lapse_lease()
+
     def snapshot_replaces_log(self, index: int, term: int) -> bool:
         """Whether a snapshot at ``index`` voids the log, or leaves what follows it in force (H20).
 
@@ -204,7 +221,9 @@ class Raft:
         """
         me = self._me
         me.begin(now)
-        late = now - self._wake_at > self._options.election_timeout / 2
+        late = self._is_late(now)
+        if late:
+            self._replication.lapse_lease()
         slept, self._was_late = late and not self._was_late, late
         news: list[Input] = []
         for item in inputs:
@@ -221,6 +240,10 @@ class Raft:
         elif not me.ready.elected:  # the no-op is proposed first, and travels with the probes
             self._lead()
         return self._end()
+
+    def _is_late(self, now: float) -> bool:
+        """Whether we did nothing for so long that something must have held us up."""
+        return now - self._wake_at > self._options.election_timeout / 2
 
     def _end(self) -> Ready:
         me = self._me
@@ -426,6 +449,7 @@ class Raft:
                 self._step_down()
         elif not handover.bidden and self._replication.is_level(target):
             handover.bidden = True
+            self._replication.forsake_lease()
             me.send(Stand(me.term, me.name, target))
 
     # -- changing the members ------------------------------------------------------------------
@@ -491,6 +515,8 @@ class Raft:
         elif me.now >= self._election.deadline:
             if slept:
                 self._election.postpone(self._options.heartbeat / 2)
+            elif me.is_bound:
+                self._election.await_promise()
             elif me.is_voter:
                 self._poll()
             else:  # a learner only stops believing in a leader that fell silent

@@ -31,10 +31,15 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What must survive a crash before anybody hears of it."""
+    """What must survive a crash before anybody hears of it.
+
+    ``promise_us``: the longest promise to let nobody be elected that was given since the term began
+    or that was in force then, in microseconds; 0 if there was none.
+    """
 
     term: int = 0
     vote: str | None = None
+    promise_us: int = 0
 
 
 @dataclass(slots=True)

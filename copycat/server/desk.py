@@ -58,6 +58,9 @@ class Host(Protocol):
     def serving(self) -> bool:
         """Leader, and everything logged before its term is applied."""
 
+    def lease_index(self) -> int | None:
+        """Where a read may be served without asking anybody; None if Raft has to find an index."""
+
     @property
     def last_index(self) -> int:
         """Of the last entry in this member's log."""
@@ -382,6 +385,8 @@ class Desk:
                 # know it yet, or the client makes that up: nothing to wait for in either case.
                 self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
                 return
+        elif level == Consistency.LINEARIZABLE_LEASE and self._host.leading:
+            index = self._host.lease_index()
         if not self._reads.add(connection, payload, self._host.now, index):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 

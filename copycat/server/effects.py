@@ -90,7 +90,14 @@ class RosterHeard:
     roster: Roster
 
 
-MemberInput = RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine slept since the turn before, and the clock of the turns counted nothing of it."""
+
+
+MemberInput = (
+    RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone | Slept
+)
 
 
 @dataclass(slots=True)
@@ -104,6 +111,7 @@ class Effects:
     jobs: Sequence[Job] = ()
     prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest
+    sleep_matters: bool = False  # from now on: begin a turn after a sleep with `Slept`
     leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
     seats: Mapping[str, Seat] | None = None  # everybody to speak with, if that changed
     committed: tuple[int, bytes] = (0, b"")  # with it: the committed configuration and its index

@@ -51,6 +51,7 @@ from .effects import (
     PeerFrame,
     PeerUp,
     RosterHeard,
+    Slept,
 )
 from .leading import Leading
 from .peerwire import decode_message, encode_message
@@ -226,6 +227,8 @@ class Member:
             self._peer_up(input_.peer)
         elif isinstance(input_, RosterHeard):
             self._administration.heard(input_.index, input_.roster)
+        elif isinstance(input_, Slept):
+            self._raft.slept()
         return True
 
     def _peer_up(self, peer: str) -> None:
@@ -456,6 +459,11 @@ class Member:
     def serving(self) -> bool:
         """Whether it leads and has applied everything from before its term."""
         return self._serving
+
+    def lease_index(self) -> int | None:
+        """An index at which a read may be served by this turn's lease; None without one."""
+        self._effects.sleep_matters = True
+        return self._raft.lease_index(self._now) if self._serving else None
 
     @property
     def last_index(self) -> int:

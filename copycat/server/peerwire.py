@@ -26,7 +26,7 @@ from ..raft.messages import (
 )
 from .roster import roster_in
 
-_APPEND = struct.Struct("<QQQQQQ")
+_APPEND = struct.Struct("<QQQQQQQ")
 _APPEND_SIZE = _APPEND.size
 _APPEND_REPLY = struct.Struct("<QBQQQQ")
 _VOTE = struct.Struct("<QQQB")
@@ -51,12 +51,12 @@ def encode_message(message: Message, images: list[bytes] | None = None) -> bytes
     m = message
     if isinstance(m, AppendRequest):
         head = _APPEND.pack(
-            m.term, m.prev_index, m.prev_term, m.last_index, m.commit_index, m.round
+            m.term, m.prev_index, m.prev_term, m.last_index, m.commit_index, m.round, m.lease_us
         )
         return _frame(Frame.APPEND, head, images or [])
     if isinstance(m, AppendResponse):
         head = _APPEND_REPLY.pack(
-            m.term, m.success, m.match_index, m.round, m.hint_index, m.hint_term
+            m.term, m.success | m.promised << 1, m.match_index, m.round, m.hint_index, m.hint_term
         )
         return _frame(Frame.APPEND_REPLY, head, [])
     if isinstance(m, VoteRequest):
@@ -80,7 +80,8 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
     """The message in a frame's payload; raises `FormatError` if it is none."""
     try:
         if type_ == Frame.APPEND:
-            term, prev_index, prev_term, last, commit, round_ = _APPEND.unpack_from(payload)
+            head = _APPEND.unpack_from(payload)
+            term, prev_index, prev_term, last, commit, round_, lease_us = head
             spans = []
             images = []
             reached = prev_index
@@ -102,16 +103,16 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
                 raise FormatError("an append does not end where it says")
             return AppendRequest(
                 term, sender, to, prev_index, prev_term, last, commit, round_,
-                tuple(spans), tuple(images),
+                tuple(spans), tuple(images), lease_us,
             )  # fmt: skip
         if type_ == Frame.APPEND_REPLY:
-            term, success, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
-            return AppendResponse(term, sender, to, bool(success), match, round_, hint, hint_term)
+            term, flags, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
+            return AppendResponse(
+                term, sender, to, bool(flags & 1), match, round_, hint, hint_term, bool(flags & 2)
+            )
         if type_ == Frame.VOTE:
             term, last, last_term, flags = _VOTE.unpack(payload)
-            return VoteRequest(
-                term, sender, to, last, last_term, bool(flags & 1), bool(flags & 2)
-            )
+            return VoteRequest(term, sender, to, last, last_term, bool(flags & 1), bool(flags & 2))
         if type_ == Frame.VOTE_REPLY:
             term, granted, pre = _VOTE_REPLY.unpack(payload)
             return VoteResponse(term, sender, to, bool(granted), bool(pre))

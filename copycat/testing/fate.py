@@ -68,6 +68,7 @@ class Fate:
             "resets": self._reset,
             "frames": self._frames,
             "pause": self._pause,
+            "suspend": self._suspend,
             "slow disk": self._slow_disk,
             "sync error": self._sync_error,
             "full disk": self._full_disk,
@@ -214,6 +215,13 @@ class Fate:
         if host is None or host.process is None:
             return False
         host.process.pause(self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random())
+        return True
+
+    def _suspend(self) -> bool:
+        host = self._victim()
+        if host is None or host.process is None:
+            return False
+        host.process.suspend(self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random())
         return True
 
     def _ask(self, name: str) -> bool:

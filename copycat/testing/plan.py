@@ -45,6 +45,7 @@ FAULTS = (
     "resets",
     "frames",  # between members frames are lost, doubled and overtake each other
     "pause",  # a member does nothing for a while
+    "suspend",  # and its clock stands still
     "slow disk",
     "sync error",
     "full disk",
@@ -78,6 +79,7 @@ class Plan:
         stay_s: what a client stays connected before it ends its session, on average.
         value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
+        leased: the share of linearizable reads that are content with a lease.
         snapshot_bytes, segment_bytes: of the members' storage.
         roamers: clients that use the whole API, beside the others.
         strangers_every: seconds between two hostile connections, on average; 0: none.
@@ -96,6 +98,7 @@ class Plan:
     stay_s: float = 30.0
     value_bytes: int = 0
     skew: float = 0.0
+    leased: float = 0.0
     snapshot_bytes: int = 1 << 20
     segment_bytes: int = 64 << 10
     roamers: int = 0
@@ -127,6 +130,8 @@ class Plan:
             found.append(replace(self, strangers_every=0.0))
         if self.founding_s:
             found.append(replace(self, founding_s=0.0))
+        if self.leased:
+            found.append(replace(self, leased=0.0))
         return found
 
 
@@ -158,6 +163,7 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         stay_s=random.choice((5.0, 30.0, 1e9)),
         value_bytes=random.choice((0, 0, 500, 500, 4000, 4000, 150_000)),
         skew=random.choice((0.0, 0.01, 0.03)),
+        leased=random.choice((0.0, 0.5, 1.0)),
         snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
         segment_bytes=random.choice((64 << 10, 256 << 10)),
         roamers=random.choice((0, 0, 1, 2)),

@@ -14,6 +14,7 @@ from .._core.codec import HEADER, HEADER_SIZE, Frame
 from .._core.layout import BATCH_HEADER
 from ..node import RunningMember
 from ..raft.messages import AppendResponse, VoteRequest, VoteResponse
+from ..server.effects import Slept
 from ..server.peerwire import decode_message
 from .checkers import CheckFailed
 from .watch_members import MembersWatch, incarnation
@@ -43,12 +44,14 @@ class Watch:
         elections: how many leaders there were.
         commit_index: the highest that any member has known.
         members: the laws of who takes part.
+        leases: how many turns began with one.
     """
 
     def __init__(self) -> None:
         self.elections = 0
         self.commit_index = 0
         self.members = MembersWatch(self._fail)
+        self.leases = 0
         self._seen: dict[str, _Seen] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
@@ -90,6 +93,8 @@ class Watch:
         turn = member.turn
 
         def watched(now: float, inputs: Any) -> Any:
+            if Slept() not in inputs[:1]:
+                self._check_lease(name, member._raft, now)
             effects = turn(now, inputs)
             self._look(name, member, seen, effects)
             return effects
@@ -133,6 +138,15 @@ class Watch:
         for peer, frames in effects.peer_frames:
             self._hear(name, peer, seen, member, frames)
         self._check_state(name, member._applier)
+
+    def _check_lease(self, name: str, raft: Any, now: float) -> None:
+        """Who could answer by a lease knows of all that anybody knows to be committed (H29)."""
+        lease = raft._replication._lease
+        if now < lease.until and raft.ready_to_serve and not raft._is_late(now):
+            self.leases += 1
+            if raft.commit_index < self.commit_index:
+                self._fail("lease", f"{name} has a lease and knows of {raft.commit_index}; "
+                           f"{self.commit_index} is committed")  # fmt: skip
 
     def _check_completeness(self, name: str, term: int, log: Any) -> None:
         """A leader has what was committed in earlier terms: by log matching the last one shows."""

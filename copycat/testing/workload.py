@@ -121,6 +121,11 @@ class Client:
         """This client's session: order is promised within one."""
         return f"{self.name}/{cc.session.id}"
 
+    def _level(self) -> Consistency:
+        """How a linearizable read is made sure of."""
+        leased = self._random.random() < self._plan.leased
+        return Consistency.LINEARIZABLE_LEASE if leased else Consistency.LINEARIZABLE
+
     # -- operations ----------------------------------------------------------------------------
 
     async def _map(self, cc: Copycat) -> None:
@@ -131,7 +136,7 @@ class Client:
         record, who = self._history.record, self._who(cc)
         kind = random.random()
         if kind < 0.35:
-            await record(who, "get", key, (), m.get(key))
+            await record(who, "get", key, (), m.get(key, consistency=self._level()))
         elif kind < 0.7:
             await record(who, "put", key, (value,), m.put(key, value))
         elif kind < 0.8:
@@ -139,7 +144,8 @@ class Client:
         elif kind < 0.9:
             await record(who, "remove", key, (), m.remove(key))
         else:
-            old = await record(who, "get", key, (), m.get(key))
+            read = m.get(key, consistency=self._level())
+            old = await record(who, "get", key, (), read)
             if old is not None:
                 call = m.replace_if(key, old, value)
                 await record(who, "replace_if", key, (old, value), call)
@@ -153,7 +159,7 @@ class Client:
         if self._random.random() < 0.5:
             await record(who, "increment", "/count", (), counter.increment())
         else:
-            await record(who, "get", "/count", (), counter.get())
+            await record(who, "get", "/count", (), counter.get(consistency=self._level()))
 
     async def _append(self, cc: Copycat) -> None:
         ledger: Any = cc.machine("/ledger", Ledger)

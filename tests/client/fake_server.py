@@ -147,6 +147,9 @@ class FakeMember:
 
     serving = leading
 
+    def lease_index(self) -> None:
+        return None
+
     @property
     def last_index(self) -> int:
         return self.cluster.applier.index

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -236,6 +237,25 @@ def test_a_late_member_gets_a_snapshot(tmp_path: Path) -> None:
                     "first", consistency=copycat.Consistency.SERIALIZABLE
                 )
                 assert found == 1
+
+    asyncio.run(story())
+
+
+def test_reads_by_a_lease_survive_their_leader() -> None:
+    """They see every write, also the next leader's, which comes when the promises have run out."""
+
+    async def story() -> None:
+        async with copycat.local_cluster(3, election_timeout=0.4, heartbeat=0.1) as cluster:
+            m = cluster.client.map("/m")
+            quick = m.at(consistency=copycat.Consistency.LINEARIZABLE_LEASE)
+            for number in range(20):
+                await m.put("k", number)
+                assert await quick.get("k") == number
+            before = time.monotonic()
+            await cluster.kill(cluster.leader)
+            await m.put("k", 20)
+            assert time.monotonic() - before > 0.2
+            assert await quick.get("k") == 20
 
     asyncio.run(story())
 

@@ -30,6 +30,7 @@ class Checks(Trace):
         self.waiting: dict[int, str] = {}  # reads that are not settled yet, and where they wait
         self.served = 0
         self.served_elsewhere = 0  # by members that do not lead
+        self.leased_reads = 0  # of them
 
     # -- promises ------------------------------------------------------------------------------
 
@@ -99,7 +100,19 @@ class Checks(Trace):
             assert index >= self.reads[id_], (
                 f"read {id_} is served at {index}, {self.reads[id_]} was committed before it"
             )
+        self._check_disk(node)
+
+    def _check_disk(self, node: Node) -> None:
+        raft = node.alive
         assert raft.durable_index <= max(node.disk.last_index, node.disk.snapshot[0])
+
+    def leased(self, node: Node, id_: int, index: int) -> None:
+        """Who has a lease knows of all that anybody has committed (H29)."""
+        self.served += 1
+        self.leased_reads += 1
+        assert index >= self.reads[id_], (
+            f"read {id_} is served by a lease at {index}, {self.reads[id_]} was committed before it"
+        )
 
     def _check_completeness(self, node: Node) -> None:
         """A new leader has everything that was committed in earlier terms.

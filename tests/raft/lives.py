@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from copycat.ports import Random
 from copycat.raft import Membership, RaftOptions
-from copycat.raft.inputs import PeerLost, PeerRefused, Read, Receive, Reconfigure, Transfer
+from copycat.raft.inputs import PeerLost, PeerRefused, Receive, Reconfigure, Transfer
 from copycat.raft.messages import Message
 
 from .checks import Checks
@@ -33,10 +33,12 @@ HEALING_TIMEOUTS = 12  # election timeouts within which a healed cluster must be
 class Life:
     """A cluster, its network and disks in virtual time, and a malicious fate."""
 
+    sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
+
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.checks = Checks()
-        size = self.random.choice((1, 2, 3, 3, 3, 4, 5, 5))
+        size = self.random.choice(self.sizes)
         voters = tuple(f"n{i}" for i in range(1, size + 1))
         learners = ("learner",) if self.random.random() < 0.3 else ()
         randoms = {name: Random(self.random.getrandbits(64)) for name in voters + learners}
@@ -51,6 +53,12 @@ class Life:
         self._count = 0
         self._reads = 0
         self.reconfigured = 0
+        self.leases = Random(f"leases {seed}")
+        self.leased = 0.7 * (seed % 2)  # the share of reads that are content with a lease
+        if self.leased:
+            drift = OPTIONS.clock_drift
+            for node in self.cluster.nodes.values():
+                node.rate = 1.0 + self.leases.uniform(-drift, drift)
         self._waking: dict[str, float] = {}
         self._stalled_until: dict[str, float] = {}
         self._lives: dict[str, int] = dict.fromkeys(self.cluster.nodes, 0)
@@ -254,7 +262,7 @@ class Life:
         """A read at a member, whatever it is."""
         self._reads += 1
         self.checks.asked(node, self._reads)
-        node.step([Read(self._reads)])
+        node.read(self._reads, leased=self.leased > self.leases.random())
 
     # -- the whole life ------------------------------------------------------------------------
 

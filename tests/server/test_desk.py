@@ -27,9 +27,13 @@ class Host:
         self.room = 1 << 30
         self.now = 100.0
         self.last_index = 1 << 32
+        self.lease: int | None = None  # the index at which a lease lets reads be served
 
     def overloaded(self, size: int = 0) -> bool:
         return size >= self.room
+
+    def lease_index(self) -> int | None:
+        return self.lease
 
     def admin(self, name: str, arguments: list[object]) -> object:
         raise LookupError(name)
@@ -244,6 +248,29 @@ def test_nobody_waits_at_a_leader_for_what_it_has_not_logged(world: World) -> No
     world.host.leading = False  # the leader may well have told somebody more than we have
     world.desk.frame(1, Frame.QUERIES, head + query)
     assert world.frames() == {}
+
+
+def test_a_lease_needs_no_round(world: World) -> None:
+    """A read that is content with a lease asks nobody while there is one, and is answered once its
+    index is applied; without one it waits for Raft like any other, as do those that want a round.
+    """
+
+    def ask(level: Consistency) -> None:
+        query = commands(0, 0, (world.resource, world.get, []))[40:]
+        world.desk.frame(1, Frame.QUERIES, codec.QUERY_HEAD.pack(1, 0, 1, level) + query)
+
+    world.host.lease = world.applier.index + 1
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is None
+    world.desk.answer_queries()
+    assert world.frames() == {}
+    world.run(world.adds(2, 1))
+    assert [type_ for type_, _ in world.commit()[1]] == [Frame.RESULTS, Frame.ANSWERS]
+    ask(Consistency.LINEARIZABLE)
+    assert world.desk.take_read() is not None
+    world.host.lease = None
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is not None
 
 
 def test_reads_wait_for_their_index(world: World) -> None:

@@ -43,11 +43,14 @@ SPANS = (Span(8, 9, 3), Span(10, 10, 4))
 MESSAGES: list[Message] = [
     AppendRequest(4, "a", "b", 7, 2, 10, 6, 99, SPANS, IMAGES),
     AppendRequest(4, "a", "b", 7, 2, 7, 6, 99),
+    AppendRequest(4, "a", "b", 7, 2, 7, 6, 99, lease_us=2**63),
     AppendRequest(
         4, "a", "b", 7, 2, 8, 6, 99, (Span(8, 8, 3, ROSTER.membership),), (CONFIGURATION,)
     ),
     AppendResponse(4, "a", "b", True, 2**63, 5),
     AppendResponse(4, "a", "b", False, 3, 5, 2, 1),
+    AppendResponse(4, "a", "b", True, 3, 5, promised=True),
+    AppendResponse(4, "a", "b", False, 3, 5, 2, 1, True),
     VoteRequest(2**64 - 1, "a", "b", 7, 3, True),
     VoteResponse(5, "a", "b", False, True),
     SnapshotChunk(5, "a", "b", 7, 3, 100, 1000, b"x" * 50),
