@@ -13,10 +13,10 @@ RAFT = "raft/raft.py"
 
 VOTES = (
     one("vote not persisted", STANDING,
-        "if (self.term, self.vote) != (self._announced.term, self._announced.vote):",
-        "if self.term != self._announced.term:", "raft"),
+        "if self.term != told.term or self.vote != told.vote or self.promise_us != told.promise_us:",
+        "if self.term != told.term or self.promise_us != told.promise_us:", "raft"),
     one("second vote in a term", ELECTION,
-        "            and me.vote in (None, request.sender)\n", "", "raft"),
+        "            and (free or me.vote == request.sender)\n", "", "raft"),
     one("votes for a log that is behind", ELECTION,
         "return theirs >= (trail.last_term, trail.last_index)", "return True", "raft"),
     one("logs are compared by length before terms", ELECTION,
@@ -117,4 +117,26 @@ READS = (
         "self._reads.confirmed(id_, index)", "self._reads.confirmed(id_, 0)"),
 )  # fmt: skip
 
-MUTANTS = (*VOTES, *QUORUMS, *LOGS, *READS)
+LEASE = "raft/leases.py"
+LEASES = (
+    one("a lease is longer than the promise", LEASE,
+        "self._span = options.election_timeout * (1.0 - drift) / (1.0 + drift)",
+        "self._span = options.election_timeout * 1.6", "raft"),
+    one("a lease counts from the answer, not from the question", LEASE,
+        "self.until = begun.popleft()[1] + self._span",
+        "self.until = max(self.until, begun.popleft()[1], begun[-1][1] if begun else 0.0)"
+        " + 2 * self._span", "raft"),
+    one("a lease outlives the bid for another leader", RAFT,
+        "            self._replication.forsake_lease()\n", "", "raft"),
+    one("a promise is forgotten by a restart", STANDING,
+        "self.promised_until = now + hard_state.promise_us / 1e6", "self.promised_until = now",
+        "raft"),
+    one("a promise does not stop a vote", ELECTION,
+        "free = me.vote is None and (request.bidden or not me.is_bound)",
+        "free = me.vote is None", "raft"),
+    one("a minority's promises are enough", REPLICATION,
+        "        self._lease.promised(\n", "        self._lease.promised(round_)\n"
+        "        self._lease.promised(\n", "raft"),
+)  # fmt: skip
+
+MUTANTS = (*VOTES, *QUORUMS, *LOGS, *READS, *LEASES)

@@ -108,6 +108,7 @@ class Checks(Trace):
 
     def leased(self, node: Node, id_: int, index: int) -> None:
         """Who has a lease knows of all that anybody has committed (H29)."""
+        assert self.waiting.pop(id_) == node.name
         self.served += 1
         self.leased_reads += 1
         assert index >= self.reads[id_], (
