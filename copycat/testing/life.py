@@ -13,6 +13,7 @@ from typing import Any
 
 from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
+from .direct import Direct
 from .fate import Fate
 from .garbage import orderly
 from .hosting import Hosting
@@ -77,7 +78,11 @@ class Life:
         self._clients_made += 1
         name = f"c{self._clients_made}"
         process = self.hosting.client_process(name)
-        client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        client = Client(
+            name, self.plan, self.records, Random(process.random.getrandbits(64)),
+            Direct(process.network, process.random),
+            lambda: [host.address for host in self.hosting.hosts.values()],
+        )  # fmt: skip
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
@@ -108,12 +113,14 @@ class Life:
             raise CheckFailed("liveness", f"an operation never ends: {stuck}")
 
     def _check_ending(self) -> None:
-        """All members come to the same index and the same state."""
+        """All members come to the same index and the same state, and keep nobody waiting."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
             where = {host.name: hosting.status(host) for host in hosting.hosts.values()}
             raise CheckFailed("liveness", f"members do not come to the same index: {where}")
         hosting.compare_states()
+        if not hosting.run(SETTLING_S, lambda: hosting.waiting_queries() == 0):
+            raise CheckFailed("liveness", f"{hosting.waiting_queries()} queries wait for ever")
 
     def _judge(self) -> Report:
         """The histories of all clients."""

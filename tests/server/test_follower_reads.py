@@ -174,7 +174,7 @@ def test_a_follower_that_is_cut_off_gives_queries_back() -> None:
 
 def test_a_learner_without_a_leader_gives_queries_back() -> None:
     """It has no election to wake up for, and wakes up all the same (H26)."""
-    world, writer, followers = quiet_world(3)
+    world, writer, _ = quiet_world(3)
     world.join("n4")
     assert world.run(20, world.settled)
     for name in ("n1", "n2", "n3"):
