@@ -238,6 +238,11 @@ class Hosting:
             return None
         return status["term"], status["last_index"]
 
+    def waiting_queries(self) -> int:
+        """How many frames of queries wait at members (H26: in the end, none)."""
+        members = [host.running.member for host in self.hosts.values() if host.running is not None]
+        return sum(len(member._desk._reads) for member in members if member is not None)
+
     def compare_states(self) -> None:
         """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
         for host in self.hosts.values():

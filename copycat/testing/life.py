@@ -15,6 +15,7 @@ from typing import Any
 from ..machine import StateMachine
 from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
+from .direct import Direct
 from .fate import Fate
 from .garbage import orderly
 from .history import Outcome
@@ -93,7 +94,11 @@ class Life:
         name = f"c{self._clients_made}"
         process = self.hosting.client_process(name)
         self._workers.append(name)
-        client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        client = Client(
+            name, self.plan, self.records, Random(process.random.getrandbits(64)),
+            Direct(process.network, process.random),
+            lambda: [host.address for host in self.hosting.hosts.values()],
+        )  # fmt: skip
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
 
     def _new_roamer(self, name: str) -> None:
@@ -163,7 +168,7 @@ class Life:
         )
 
     def _check_ending(self) -> None:
-        """All members come to the same index and the same state."""
+        """All members come to the same index and the same state, and keep nobody waiting."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
             where = {host.name: hosting.status(host) for host in hosting.present() or ()}
@@ -173,12 +178,16 @@ class Life:
                 f"of {hosting.watch.members.committed}",
             )
         hosting.compare_states()
+<<<<<<< HEAD
         hosting.run(SETTLING_S, self.fate.members.voter_leads)
         if not self.fate.members.voter_leads():
             raise CheckFailed("liveness", "whoever leads does not vote, and goes on")
         strays = self.fate.members.strays
         if not hosting.run(SETTLING_S, lambda: not strays()):
             raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
+=======
+        if not hosting.run(SETTLING_S, lambda: hosting.waiting_queries() == 0):
+            raise CheckFailed("liveness", f"{hosting.waiting_queries()} queries wait for ever")
 
     def _judge(self) -> Report:
         """The histories of all clients."""

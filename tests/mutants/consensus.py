@@ -13,8 +13,8 @@ RAFT = "raft/raft.py"
 
 VOTES = (
     one("vote not persisted", STANDING,
-        "if self.term != told.term or self.vote != told.vote or self.promise_us != told.promise_us:",
-        "if self.term != told.term or self.promise_us != told.promise_us:", "raft"),
+        "if self.term != told.term or self.vote != told.vote or", "if self.term != told.term or",
+        "raft"),
     one("second vote in a term", ELECTION,
         "            and (free or me.vote == request.sender)\n", "", "raft"),
     one("votes for a log that is behind", ELECTION,
