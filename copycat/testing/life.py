@@ -178,14 +178,12 @@ class Life:
                 f"of {hosting.watch.members.committed}",
             )
         hosting.compare_states()
-<<<<<<< HEAD
         hosting.run(SETTLING_S, self.fate.members.voter_leads)
         if not self.fate.members.voter_leads():
             raise CheckFailed("liveness", "whoever leads does not vote, and goes on")
         strays = self.fate.members.strays
         if not hosting.run(SETTLING_S, lambda: not strays()):
             raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
-=======
         if not hosting.run(SETTLING_S, lambda: hosting.waiting_queries() == 0):
             raise CheckFailed("liveness", f"{hosting.waiting_queries()} queries wait for ever")
 
