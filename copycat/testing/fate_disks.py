@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .._core.kernel import scan_frames
@@ -318,14 +319,14 @@ def _segments(medium: Medium) -> list[tuple[str, bytes, list[tuple[int, int]]]]:
 
 
 def _needless(medium: Medium) -> set[str]:
-    """The segments that a snapshot stands for: they are on their way out, and nobody misses them."""
+    """The segments that a snapshot stands for: nobody misses them."""
     prefix = f"{snapshots.DIRECTORY}/"
     found = [name for name in medium.durable_names() if name.endswith(".snap")]
     index = max((int(name.removeprefix(prefix).split("-")[0]) for name in found), default=0)
     chain = _segments(medium)
     return {
         path
-        for (path, _, _), (_, data, _) in zip(chain, chain[1:], strict=False)
+        for (path, _, _), (_, data, _) in pairwise(chain)
         if SEGMENT_HEADER.unpack_from(data)[5] - 1 <= index
     }
 
@@ -338,4 +339,3 @@ def _is_clear(error: StorageError, rotten: dict[str, list[int]]) -> bool:
     return error.segment in named and any(
         at >= error.offset for name in named for at in rotten[name]
     )
-

@@ -1,4 +1,4 @@
-"""Disks that lie, in simulated clusters: who notices rot stops and names it, nobody passes it on."""
+"""Disks that lie, in simulated clusters: who notices rot stops and names it."""
 
 from __future__ import annotations
 
