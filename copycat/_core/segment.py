@@ -210,7 +210,7 @@ class Segment:
         end = self.end if before is None else before
         while at < end:
             image = at + FRAME_HEADER_SIZE
-            _, crc, length, _, base, _, _, count, _ = BATCH_HEADER.unpack_from(view, image)
+            _, _, length, _, base, _, _, count, _ = BATCH_HEADER.unpack_from(view, image)
             _, frame_crc, _, _, _, _, framed = FRAME_HEADER.unpack_from(view, at)
             if (
                 base != expected
