@@ -66,7 +66,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Who answers, and what it knows of the cluster: leader (or None), term, addresses."""
+    """Who answers, and what it knows of the cluster: leader (or None), term, addresses.
+
+    ``priority`` is the answering member's own: of several that could lead, the highest should.
+    """
 
     cluster: bytes
     name: str
@@ -74,6 +77,7 @@ class Welcome:
     term: int = 0
     leader: str | None = None
     members: Mapping[str, str] = field(default_factory=dict)  # name -> "host:port"
+    priority: int = 1
     protocol: int = PROTOCOL_VERSION
 
     def frame(self) -> bytes:
@@ -86,6 +90,7 @@ class Welcome:
             "term": self.term,
             "leader": self.leader,
             "members": dict(self.members),
+            "priority": self.priority,
         }
         return pack_control(Frame.WELCOME, fields)
 
@@ -100,6 +105,7 @@ class Welcome:
             map_.integer("term"),
             map_.optional_text("leader"),
             map_.addresses("members"),
+            map_.integer("priority"),
             map_.integer("protocol"),
         )
 

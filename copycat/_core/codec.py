@@ -16,7 +16,7 @@ import struct
 
 from .layout import FormatError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 PREAMBLE = b"COPYCAT\x01"
 
 HEADER = struct.Struct("<IBBH")

@@ -62,12 +62,11 @@ class Standing:
 
         Also one that is to be removed may, as long as that is not known to be committed: perhaps
         nobody else has the entries without which no other can win (thesis 4.2.2). Its own vote
-        does not count then.
+        does not count then. After a restart little is known to be committed, so any configuration
+        from there on may be the one that is.
         """
-        return (
-            self.name in self.membership.electors
-            or self.name in self.configurations.at(self.commit_index)[1].electors
-        )
+        possible = self.configurations.since(self.commit_index)
+        return any(self.name in membership.electors for membership in possible)
 
     def begin(self, now: float) -> Ready:
         """Start a step: a fresh `Ready`, and time, which never goes back."""

@@ -62,9 +62,8 @@ class Host(Protocol):
     def now(self) -> float:
         """Local time of this turn, in seconds."""
 
-    @property
-    def overloaded(self) -> bool:
-        """Too much is logged and not applied yet."""
+    def overloaded(self, size: int = 0) -> bool:
+        """Too much is logged and not applied yet, or there is no room for ``size`` bytes."""
 
     def admin(self, name: str, arguments: list[object]) -> object:
         """Answer an administrator; raises `CopycatError`."""
@@ -122,7 +121,7 @@ class Desk:
                 self._admin(connection, payload)
             elif type_ not in self._handlers:
                 raise FormatError(f"clients do not send frames of type {type_}")
-            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded:
+            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded():
                 self._reject_frame(connection, type_, payload, Reason.OVERLOADED, RETRY_MS)
             elif self._host.serving:
                 self._handlers[type_](connection, payload)
@@ -213,11 +212,11 @@ class Desk:
         for session, index, previous, payload in out.events:
             self._send_event(attached.get(session), session, index, previous, payload)
         applied = self._applier.index
-        for session, first, results in out.answers:
+        for session, first, count, results in out.answers:
             connection = attached.get(session)
             if connection is not None:
-                head = RESULTS_HEAD.pack(session, first, applied, len(results))
-                self._send(connection, Frame.RESULTS, head, encode_results(results))
+                head = RESULTS_HEAD.pack(session, first, applied, count)
+                self._send(connection, Frame.RESULTS, head, results)
         for uuid, proof, session in out.registered:
             connection = self._registering.pop((uuid, proof), None)
             if connection is not None:
@@ -295,7 +294,7 @@ class Desk:
             self._answer_from_cache(connection, session, first, count)
             if skip >= count:
                 return
-        if self._host.overloaded or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
+        if self._host.overloaded(len(payload)) or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
             self._reject(
                 connection, Reason.OVERLOADED, Frame.RUN, count - skip, first + skip, RETRY_MS
             )
@@ -311,7 +310,7 @@ class Desk:
         cached = session.cached(begin, number)
         if cached is not None:
             head = RESULTS_HEAD.pack(session.id, begin, self._applier.index, number)
-            self._send(connection, Frame.RESULTS, head, encode_results(cached))
+            self._send(connection, Frame.RESULTS, head, cached)
 
     def _register(self, connection: int, payload: bytes) -> None:
         fields = self._serializer.unpack(payload)

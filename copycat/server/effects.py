@@ -24,9 +24,11 @@ class PeerFrame:
 
 @dataclass(frozen=True, slots=True)
 class PeerUp:
-    """Our connection to ``peer`` stands: frames to it will leave."""
+    """Our connection to ``peer`` stands: frames to it will leave. The higher its ``priority``, the
+    more it should lead."""
 
     peer: str
+    priority: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,10 +121,17 @@ class Gateway:
         network: the Network door.
         on_ask: called with (connection, payload) for a FOUND_ASK frame.
         max_clients: client connections at the same time.
+        priority: of this member, told to the others.
     """
 
     def __init__(
-        self, name: str, network: Network, on_ask: OnAsk, *, max_clients: int = 10_000
+        self,
+        name: str,
+        network: Network,
+        on_ask: OnAsk,
+        *,
+        max_clients: int = 10_000,
+        priority: int = 1,
     ) -> None:
         self.name = name
         self.push: Push = lambda input_: None
@@ -132,6 +139,7 @@ class Gateway:
         self._network = network
         self._on_ask = on_ask
         self._max_clients = max_clients
+        self._priority = priority
         self._server: Server | None = None
         self._identity: Identity | None = None
         self._seats: Mapping[str, Seat] = {}
@@ -363,8 +371,9 @@ class Gateway:
         if identity is not None:
             term, leader = self._leadership
             welcome = Welcome(
-                identity.cluster, self.name, identity.uuid, term, leader, self._addresses
-            )
+                identity.cluster, self.name, identity.uuid, term, leader, self._addresses,
+                self._priority,
+            )  # fmt: skip
             incoming.protocol.write(welcome.frame())
 
     def _judge(self, hello: Hello) -> Refusal | None:

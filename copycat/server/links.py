@@ -65,6 +65,7 @@ class Link:
         self.dropped = 0  # frames that found no link
         self.problem = "not connected yet"
         self._uuid = seat.uuid
+        self._priority = 1
         self._context = context
         self._protocol: FrameProtocol | None = None
         self._reported: bool | None = True  # None: broke, and nobody was told
@@ -185,6 +186,7 @@ class Link:
             return f"{self.address} belongs to another cluster"
         if (welcome.name, welcome.uuid) != (self.peer, self._uuid):
             return f"{self.address} is {welcome.name}, not the {self.peer} of our cluster"
+        self._priority = welcome.priority
         return None
 
     def _stands(self, protocol: FrameProtocol) -> None:
@@ -196,7 +198,7 @@ class Link:
         if protocol.open:
             self.up = True
             self._reported = None
-            self._context.push(PeerUp(self.peer))
+            self._context.push(PeerUp(self.peer, self._priority))
 
     def _broke(self, loop: asyncio.AbstractEventLoop) -> None:
         self._protocol = None

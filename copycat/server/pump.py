@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from ..errors import CopycatError
 from ..ports import Clock, Disk
 from .effects import Effects, Job, JobDone, MemberInput
 from .roster import Seat
@@ -21,6 +22,8 @@ from .roster import Seat
 STALL_S = 0.1
 """Seconds that the loop may be busy elsewhere before that counts as a stall."""
 STALL_LOG_INTERVAL = 10.0
+QUIET_S = 2.0
+"""Seconds after the start in which stalls are counted only."""
 
 log = logging.getLogger("copycat.pump")
 
@@ -87,7 +90,8 @@ class Pump:
         self._wake_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._next_stall_line = 0.0
+        # The first moments, in which modules are loaded and files prepared, are not worth a word.
+        self._next_stall_line = clock.now() + QUIET_S
         self._closed = False
 
     def push(self, input_: MemberInput) -> None:
@@ -115,7 +119,9 @@ class Pump:
         """Stop the member because of ``error``: no more turns, every connection closed."""
         if self._closed:
             return
-        log.critical("%s stops: %s", self._name or "the member", error, exc_info=error)
+        # Our own errors say what to do; where in our code they arose helps nobody.
+        unknown = None if isinstance(error, CopycatError) else error
+        log.critical("%s stops: %s", self._name or "the member", error, exc_info=unknown)
         self.close()
         self._links.close()
         self._gateway.close()

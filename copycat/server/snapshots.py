@@ -6,7 +6,7 @@ the newer one is durable. Methods block: they are called from jobs or at start.
 
 File, little-endian::
 
-     0   8 magic b"CCSNAP03"
+     0   8 magic b"CCSNAP04"
      8   4 crc32 of bytes [12, end)
     12   8 index
     20   8 term
@@ -32,7 +32,7 @@ from ..ports import Disk, File
 DIRECTORY = "snapshots"
 INCOMING = f"{DIRECTORY}/incoming.tmp"
 
-_MAGIC = b"CCSNAP03"
+_MAGIC = b"CCSNAP04"
 _HEAD = struct.Struct("<8sIQQQ16sQI")
 _CRC_FROM = 12
 _PIECE_BYTES = 1 << 20

@@ -17,16 +17,18 @@ from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
 from .fate import Fate
 from .garbage import orderly
+from .history import Outcome
 from .hosting import Hosting
 from .models import Long, MapKey
 from .moody import MACHINES
-from .plan import Plan, Report
+from .plan import UNLIMITED, Plan, Report
 from .roamer import Roamer
 from .strangers import Strangers
 from .workload import Client, Ledger, Records
 
 HEALING_S = 40.0
 SETTLING_S = 20.0
+COMMANDS = ("put", "put_if_absent", "remove", "replace_if", "increment", "append")
 
 
 class Life:
@@ -48,6 +50,7 @@ class Life:
         self.fate = Fate(hosting, plan, self.records, self.new_client)
         hosting.excuse = self.fate.excuses
         self._clients_made = 0
+        self._workers: list[str] = []
 
     def live(self) -> Report:
         """Suffer, heal, and be judged. Raises `CheckFailed` if a law was broken."""
@@ -89,6 +92,7 @@ class Life:
         self._clients_made += 1
         name = f"c{self._clients_made}"
         process = self.hosting.client_process(name)
+        self._workers.append(name)
         client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
 
@@ -119,7 +123,7 @@ class Life:
         run, clients = self.hosting.run, self.hosting.clients
         if not run(HEALING_S, lambda: self.hosting.leader() is not None):
             raise CheckFailed("liveness", f"no leader {HEALING_S} s after all faults were healed")
-        run(2.0)
+        self._check_service()
         self.records.stopping = True
         pending = [
             each
@@ -133,13 +137,41 @@ class Life:
         run(HEALING_S, lambda: all(wish.outcome for wish in self.fate.members.consoles.wishes))
         self.fate.members.check_wishes(last)
 
+    def _check_service(self) -> None:
+        """Every client that is left gets a command done, and its turn at the lock (H26)."""
+        operations, healed = self.records.history.operations, self.timeline.now
+        begun = len(operations)
+        unserved = [name for name in self._workers if name in self.hosting.clients]
+        if self.plan.operation_limit < UNLIMITED:
+            unserved = []  # some have nothing left to do
+        waiting = list(unserved)
+        for _ in range(int(HEALING_S)):
+            self.hosting.run(2.0)
+            done = {
+                each.client.partition("/")[0]
+                for each in operations[begun:]
+                if each.outcome is Outcome.OK and each.name in COMMANDS
+            }
+            unserved = [name for name in unserved if name not in done]
+            waiting = [name for name in waiting if self.records.turns.get(name, 0.0) < healed]
+            if not (unserved or waiting):
+                return
+        raise CheckFailed(
+            "liveness",
+            f"{2 * HEALING_S:g} s after all faults were healed {unserved} "
+            f"got no command done, and {waiting} not the lock",
+        )
+
     def _check_ending(self) -> None:
         """All members come to the same index and the same state."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
             where = {host.name: hosting.status(host) for host in hosting.present() or ()}
-            raise CheckFailed("liveness", f"members do not come to the same index: {where} "
-                              f"of {hosting.watch.members.committed}")
+            raise CheckFailed(
+                "liveness",
+                f"members do not come to the same index: {where} "
+                f"of {hosting.watch.members.committed}",
+            )
         hosting.compare_states()
         hosting.run(SETTLING_S, self.fate.members.voter_leads)
         if not self.fate.members.voter_leads():

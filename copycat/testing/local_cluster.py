@@ -220,7 +220,7 @@ class LocalCluster:
         async with asyncio.TaskGroup() as group:
             for name in self.names:
                 group.create_task(self._start(name))
-        connecting = self._clients["client"] = self.connect(name="client", timeout=10.0)
+        connecting = self._clients["client"] = self.connect(name="client")
         self._client = await connecting.__aenter__()
 
     async def close(self) -> None:

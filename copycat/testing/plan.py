@@ -59,6 +59,9 @@ FAULTS = (
 """Every kind of fault, by the name under which it is counted."""
 
 
+UNLIMITED = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One life.
@@ -87,9 +90,9 @@ class Plan:
     seconds: float = 60.0
     faults: tuple[str, ...] = FAULTS
     fault_every: float = 2.0
-    fault_limit: int = 1 << 30
+    fault_limit: int = UNLIMITED
     think_s: float = 0.5
-    operation_limit: int = 1 << 30
+    operation_limit: int = UNLIMITED
     stay_s: float = 30.0
     value_bytes: int = 0
     skew: float = 0.0

@@ -139,9 +139,9 @@ class Roamer:
         if kind == 0:
             await node.create()
         elif kind == 1:
-            type_: Any = random.choice((Moody, Echo))
+            machine: Any = random.choice((Moody, Echo))
             with contextlib.suppress(ResourceTypeError):
-                await node.create(type_)
+                await node.create(machine)
         elif kind == 2:
             await node.node("x").create()
         elif kind == 3 and random.random() < 0.5:

@@ -62,6 +62,7 @@ class Records:
         self.events = EventCheck()
         self.now = now
         self.holding: dict[str, int] = {}  # client -> token, while it believes to hold the lock
+        self.turns: dict[str, float] = {}  # client -> when it got the lock the last time
         self.stopping = False  # no new operations are begun
         self.reports: list[tuple[str, int]] = []
 
@@ -172,6 +173,7 @@ class Client:
         records, random = self._records, self._random
         # The holder's name is the client's: its tasks take the lock one after another.
         async with cc.lock("/lock") as held:
+            records.turns[self.name] = records.now()
             records.exclusion.begin("/lock", self.name, held.token, records.now())
             records.holding[self.name] = held.token
             try:

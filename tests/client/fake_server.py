@@ -147,8 +147,7 @@ class FakeMember:
 
     serving = leading
 
-    @property
-    def overloaded(self) -> bool:
+    def overloaded(self, size: int = 0) -> bool:
         self.overload -= 1
         return self.overload >= 0
 

@@ -109,6 +109,11 @@ class Checks(Trace):
         if index == before:
             return
         self.commits[node.name] = index
+        if node.alive.is_leader:
+            terms = [span.term for span, _ in node.log.batches if span.last_index <= index]
+            assert terms and terms[-1] == node.alive.term, (
+                f"{node.name} commits up to {index} by counting, which ends in an earlier term"
+            )  # what is counted there can be replaced by another leader (thesis 3.6.2, H5)
         if index > self.commit_index:
             self._check_quorum(node, index)
         for span, image in node.log.batches:

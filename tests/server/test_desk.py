@@ -24,8 +24,11 @@ class Host:
 
     def __init__(self) -> None:
         self.leading = self.serving = True
-        self.overloaded = False
+        self.room = 1 << 30
         self.now = 100.0
+
+    def overloaded(self, size: int = 0) -> bool:
+        return size >= self.room
 
     def admin(self, name: str, arguments: list[object]) -> object:
         raise LookupError(name)
@@ -170,11 +173,11 @@ def test_any_resending_applies_each_command_once(seed: int) -> None:
 
 def test_overload_refuses_before_logging(world: World) -> None:
     """A refused run leaves no trace, and the same sequence is admitted later (H101)."""
-    world.host.overloaded = True
+    world.host.room = len(world.adds(2, 1))
     world.run(world.adds(2, 1))
     assert world.admitted() == []
     assert rejection(world.frames())[0] == Reason.OVERLOADED
-    world.host.overloaded = False
+    world.host.room += 1
     world.run(world.adds(2, 1))
     assert world.admitted() == [(2, 1)]
 

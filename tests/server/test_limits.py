@@ -33,7 +33,17 @@ from copycat.types import Consistency
 
 from ..client.fake_server import client, fake_cluster
 from ..resources.test_machines import Runner
-from .images import SECRET, commands, initialize, open_call, pack, register, unpack, unregister
+from .images import (
+    SECRET,
+    commands,
+    initialize,
+    open_call,
+    pack,
+    register,
+    results_of,
+    unpack,
+    unregister,
+)
 from .loops import run
 from .test_applier import World as State
 from .test_desk import World, rejection
@@ -43,7 +53,7 @@ def system_call(state: State, operation: int, *args: object) -> bytes:
     """The result of one of the system's commands."""
     state.sequence += 1
     state.apply(commands(state.session, state.sequence, (0, operation, list(args))))
-    return state.applier.take().answers[-1][2][0]
+    return results_of(state.applier.take().answers[-1])[0]
 
 
 def refusal(result: bytes) -> str:
@@ -274,7 +284,7 @@ def test_answers_to_one_frame_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     state.log.next_index = 1
     state.apply(initialize("Big"), register(b"b" * 16))
     state.apply(commands(2, 1, open_call("/big", "Big", "all")))
-    resource, (operation,) = unpack(state.applier.take().answers[-1][2][0][1:])
+    resource, (operation,) = unpack(results_of(state.applier.take().answers[-1])[0][1:])
     body = commands(0, 0, *[(resource, operation, [])] * 5)[40:]  # type: ignore[arg-type]
     results = state.applier.query(body, 0, 5)
     assert [result[0] for result in results] == [Status.OK] * 3 + [Status.OVERLOADED] * 2

@@ -1,4 +1,4 @@
-"""Disks that lie, in simulated clusters: who notices rot stops and names it."""
+"""Disks that lie, in simulated clusters: who notices rot stops and names it, none passes it on."""
 
 from __future__ import annotations
 
