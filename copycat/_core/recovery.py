@@ -29,6 +29,7 @@ from .terms import Terms
 
 log_ = logging.getLogger("copycat.log")
 
+
 @dataclass(frozen=True, slots=True)
 class Repair:
     """What must be made durable before the log is used: zeros over a torn tail, files to delete.

@@ -381,5 +381,3 @@ def _quietly(action: Callable[[], object]) -> None:
         action()
     except (LookupError, ValueError):
         return  # it leads no more
-
-

@@ -321,7 +321,7 @@ def _segments(medium: Medium) -> list[tuple[str, bytes, list[tuple[int, int]]]]:
 
 
 def _needless(medium: Medium) -> set[str]:
-    """The segments that a snapshot stands for: they are on their way out; nobody misses them."""
+    """The segments that a snapshot stands for: nobody misses them."""
     prefix = f"{snapshots.DIRECTORY}/"
     found = [name for name in medium.durable_names() if name.endswith(".snap")]
     index = max((int(name.removeprefix(prefix).split("-")[0]) for name in found), default=0)
@@ -341,4 +341,3 @@ def _is_clear(error: StorageError, rotten: dict[str, list[int]]) -> bool:
     return error.segment in named and any(
         at >= error.offset for name in named for at in rotten[name]
     )
-

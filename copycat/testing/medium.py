@@ -260,7 +260,6 @@ class Medium:
         content.flip(offset, bit)
         return BitFlip(chosen, offset, bit)
 
-
     def rotten(self) -> dict[str, list[int]]:
         """The files with flipped bits, and where."""
         return {
