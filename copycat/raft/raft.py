@@ -175,9 +175,9 @@ class Raft:
         me = self._me
         if me.role is not Role.LEADER or not self.ready_to_serve:
             return None
-        if not self._replication.has_lease(now) or self._is_late(now):
-            return None
-        return me.commit_index
+        if self._replication.has_lease(now) and not self.is_late(now):
+            return me.commit_index
+        return None
 
     def slept(self) -> None:
         """The machine slept, which the clock of the steps did not count: no lease holds now."""
@@ -221,7 +221,7 @@ class Raft:
         """
         me = self._me
         me.begin(now)
-        late = self._is_late(now)
+        late = now - self._wake_at > self._options.election_timeout / 2
         if late:
             self._replication.lapse_lease()
         slept, self._was_late = late and not self._was_late, late
@@ -241,7 +241,7 @@ class Raft:
             self._lead()
         return self._end()
 
-    def _is_late(self, now: float) -> bool:
+    def is_late(self, now: float) -> bool:
         """Whether we did nothing for so long that something must have held us up."""
         return now - self._wake_at > self._options.election_timeout / 2
 

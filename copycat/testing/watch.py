@@ -142,7 +142,7 @@ class Watch:
     def _check_lease(self, name: str, raft: Any, now: float) -> None:
         """Who could answer by a lease knows of all that anybody knows to be committed (H29)."""
         lease = raft._replication._lease
-        if now < lease.until and raft.ready_to_serve and not raft._is_late(now):
+        if now < lease.until and raft.ready_to_serve and not raft.is_late(now):
             self.leases += 1
             if raft.commit_index < self.commit_index:
                 self._fail("lease", f"{name} has a lease and knows of {raft.commit_index}; "
