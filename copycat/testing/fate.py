@@ -120,6 +120,8 @@ class Fate:
         for host in hosting.hosts.values():
             self._repair(host)
             host.disk.crash_after = None
+            if host.is_up and host.name in self._misled and not host.uuid:
+                hosting.kill(host, power=False)  # it waits for somebody who does not exist
             if not host.is_up and not host.is_out:
                 hosting.start(host)
         self.members.end()
