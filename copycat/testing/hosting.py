@@ -20,6 +20,7 @@ from ..ports import Random
 from ..types import Address
 from .checkers import CheckFailed
 from .clock import SimulatedClock
+from .determinism import Determinism
 from .disk import SimulatedDisk
 from .network import SimulatedNetwork
 from .process import SimulatedProcess
@@ -56,6 +57,7 @@ class Hosting:
         machines: your `StateMachine` classes.
         skew: clocks run up to this fraction too fast or too slow.
         snapshot_bytes, segment_bytes: of the members' storage.
+        check_determinism: run every command again elsewhere, and compare (see ``determinism``).
         tell: hears each line of the story.
 
     Attributes:
@@ -71,6 +73,7 @@ class Hosting:
         skew: float = 0.0,
         snapshot_bytes: int = 1 << 20,
         segment_bytes: int = 64 << 10,
+        check_determinism: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.random = random = Random(seed)
@@ -82,6 +85,9 @@ class Hosting:
         self.excuse: Excuse = lambda host, error: False
         self.problem: BaseException | None = None
         self._machines = tuple(machines)
+        self.determinism: Determinism | None = None
+        if check_determinism and self._machines:
+            self.determinism = Determinism(self._machines, seed, self.fail)
         self._skew = skew
         self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
         self._dead: list[SimulatedProcess] = []
@@ -110,6 +116,8 @@ class Hosting:
         """The world is over."""
         for process in [*self._dead, *self.clients.values(), *self.member_processes()]:
             process.bury()
+        if self.determinism is not None:
+            self.determinism.close()
 
     # -- members -------------------------------------------------------------------------------
 
@@ -132,6 +140,8 @@ class Hosting:
         try:
             await running.start()
             self.watch.adopt(running)
+            if self.determinism is not None:
+                self.determinism.adopt(running.member)
             host.running = running
             failed = running.failed
             error: BaseException | None = await failed if failed is not None else None
