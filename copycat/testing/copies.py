@@ -26,12 +26,13 @@ NOT_LOOKED_AT = b""
 class Step:
     """What one command did: ``said`` are its results and events, ``state`` is all state after it.
 
-    Both are encoded: see `opened_state` and `opened_words`.
+    Both are encoded: see `opened_state` and `opened_words`. ``ticked``: timers ran before it.
     """
 
     index: int
     said: bytes
     state: bytes
+    ticked: bool = False
 
     def digests(self) -> list[bytes]:
         """16 bytes of each; the state's are empty if it was not looked at."""
@@ -43,6 +44,7 @@ class Single:
     """One command of a batch, as a batch of its own at the same index and log time."""
 
     index: int
+    time_us: int
     resource: int
     operation: int
     image: bytes
@@ -65,7 +67,7 @@ def singles(image: bytes) -> Iterator[Single]:
                 kind, session, number, acknowledged, [(resource, operation, arguments)]
             )
             single = seal_batch([run], index, term, time_us, flags)
-            yield Single(index, resource, operation, single)
+            yield Single(index, time_us, resource, operation, single)
             index += 1
 
 
@@ -85,9 +87,11 @@ class Copy:
         """Apply a batch; ``steps`` of its commands. The state is looked at every ``stride``."""
         self.steps = []
         for single in singles(image):
+            timers = self.applier.timers
+            ticked = bool(timers) and timers[0][0] <= single.time_us
             self.applier.apply(single.image)
             state = NOT_LOOKED_AT if single.index % stride else self.state()
-            self.steps.append(Step(single.index, self._words(), state))
+            self.steps.append(Step(single.index, self._words(), state, ticked))
         return self.steps
 
     def state(self) -> bytes:
@@ -107,7 +111,7 @@ class Copy:
 
 
 def opened_state(state: bytes) -> tuple[list[Any], list[list[Any]]]:
-    """Timers, and [resource, path, type, encoded state, fenced] of each machine, of `Step.state`."""
+    """Of `Step.state`: timers, and [resource, path, type, encoded state, fenced] of machines."""
     timers, instances = Serializer(opaque=True).unpack_state(state)
     return timers, instances
 

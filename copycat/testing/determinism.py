@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CopycatError, InvariantViolated, NondeterminismError
@@ -25,16 +26,32 @@ from ..serializer import Serializer
 from .copies import Copy, Single, Step, opened_state, singles
 from .double import Double, DoubleDied, NoDoubleError
 from .elsewhere import elsewhere
-from .explanations import explain, first_difference
+from .explanations import explain, first_difference, operation_of
 
-STATE_BYTES = 16 << 10
+STATE_BYTES = 32 << 10
 """States up to this size are compared after every command, larger ones proportionally seldom."""
 _UNKNOWN_TYPE = b"is not registered here"
-_ADVICE = "Use self.commit.time and self.commit.random; walk sets with sorted()"
-_ELSEWHERE = "the other run had another hash seed, clock, time zone, environment and process"
-_RESTORED = (
-    "a member that restarts goes on from snapshot(): it must tell everything that operations look "
-    "at, and nothing may depend on the order of a set or on which objects are shared"
+
+
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """How the other run differed, and what the author may do about it."""
+
+    where: str
+    advice: str
+    hint: str
+
+
+_ELSEWHERE = _Manner(
+    "on two runs",
+    "Use self.commit.time and self.commit.random; walk sets with sorted()",
+    "the other run had another hash seed, clock, time zone, environment and process",
+)
+_RESTORED = _Manner(
+    "on a copy restored from its snapshot",
+    "Let snapshot() tell everything that operations look at; walk sets with sorted()",
+    "a member that restarts goes on from snapshot(); besides, sets restored from it lie in another "
+    "order, and what was one object under two names is two",
 )
 
 
@@ -127,8 +144,8 @@ class Determinism:
             mine = Step(index, b"", self._straight.state())
             theirs = Step(index, b"", self._other.state())
             if mine != theirs:
-                ran = Single(index, 0, 0, b"")
-                raise self._explained(ran, mine, theirs, "on two runs", _ELSEWHERE)
+                ran = Single(index, 0, 0, 0, b"")
+                raise self._explained(ran, mine, theirs, _ELSEWHERE)
 
     def close(self) -> None:
         """End the other process."""
@@ -143,7 +160,7 @@ class Determinism:
         try:
             theirs = other.digests()
         except DoubleDied as problem:
-            raise self._died(problem) from problem
+            raise self._died(image, problem) from problem
         for nth, (step, digests) in enumerate(zip(mine, theirs, strict=True)):
             if step.digests() != digests:
                 self._differs(image, nth, step, other.step(nth))
@@ -167,7 +184,7 @@ class Determinism:
                 raise
             other.send(image, stride)
         except DoubleDied as problem:
-            raise self._died(problem) from problem
+            raise self._died(image, problem) from problem
         return other
 
     def _fall_back(self, reason: str) -> None:
@@ -191,8 +208,7 @@ class Determinism:
         for nth, (step, again) in enumerate(zip(mine, copy.apply(image, stride), strict=True)):
             if step != again:
                 single = list(singles(image))[nth]
-                where = "on a copy restored from its snapshot"
-                raise self._explained(single, step, again, where, _RESTORED)
+                raise self._explained(single, step, again, _RESTORED)
         if self._batches % stride:
             return
         index, before = copy.applier.index, copy.state()
@@ -205,7 +221,7 @@ class Determinism:
                 f"{self._unrestorable(before)} does not take what its snapshot() gave at index "
                 f"{index}: {type(problem).__name__}: {problem}",
                 index=index,
-                hint=_RESTORED,
+                hint=_RESTORED.hint,
             ) from problem
         after = copy.state()
         if before != after:
@@ -214,7 +230,7 @@ class Determinism:
                 f"{found.type_name} at {found.path} (index {index}) is not the same after "
                 f"restore(snapshot()): {found.text}",
                 index=index,
-                hint=_RESTORED,
+                hint=_RESTORED.hint,
             )
 
     def _unrestorable(self, state: bytes) -> str:
@@ -234,22 +250,27 @@ class Determinism:
         if _UNKNOWN_TYPE in theirs.said and _UNKNOWN_TYPE not in mine.said:
             self._fall_back("an argument has a type that another process cannot import")
             return
-        raise self._explained(list(singles(image))[nth], mine, theirs, "on two runs", _ELSEWHERE)
+        raise self._explained(list(singles(image))[nth], mine, theirs, _ELSEWHERE)
 
     def _explained(
-        self, ran: Single, one: Step, other: Step, where: str, hint: str
+        self, ran: Single, one: Step, other: Step, manner: _Manner
     ) -> NondeterminismError:
         label, did, what = explain(self._straight, ran, one, other)
         at = f"index {ran.index}"
         if self._stride > 1 and one.state != other.state:
             at += f", or one of the {self._stride - 1} before it"
         return NondeterminismError(
-            f"{label} ({at}) {did} {where}: {what}. {_ADVICE}", index=ran.index, hint=hint
+            f"{label} ({at}) {did} {manner.where}: {what}. {manner.advice}",
+            index=ran.index,
+            hint=manner.hint,
         )
 
-    def _died(self, problem: DoubleDied) -> NondeterminismError:
-        index = self._straight.applier.index
+    def _died(self, image: bytes, problem: DoubleDied) -> NondeterminismError:
+        ran, *more = singles(image)
+        what = operation_of(self._straight, ran)
+        several = f" or one of the {len(more)} behind it" if more else ""
         return NondeterminismError(
-            f"after index {index} the run in another process ended: {problem}", index=index,
-            hint=_ELSEWHERE,
-        )  # fmt: skip
+            f"{what} (index {ran.index}{several}) ended one of two runs: {problem}",
+            index=ran.index,
+            hint=_ELSEWHERE.hint,
+        )

@@ -31,6 +31,8 @@ def shown(value: object) -> str:
 
 
 class _Finder:
+    """Descends into two values that differ."""
+
     def __init__(self) -> None:
         self._serializer = Serializer()
 

@@ -56,7 +56,7 @@ class Double:
             raise NoDoubleError("this is such a process already")
         places = [[name, *_place(cls), cls.__qualname__] for name, cls in machines.items()]
         self._serializer = Serializer()
-        self._process = process = subprocess.Popen(
+        self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter
             [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env=_environment(seed),
         )  # fmt: skip
@@ -177,7 +177,7 @@ def main() -> int:
                     answer = ["state", copy.state()]
                 else:
                     step = copy.steps[arguments[0]]
-                    answer = ["step", [step.index, step.said, step.state]]
+                    answer = ["step", [step.index, step.said, step.state, step.ticked]]
             except NoDoubleError as problem:
                 answer = ["cannot", str(problem)]
             except Exception as problem:

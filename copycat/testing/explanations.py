@@ -1,7 +1,7 @@
 """Says in the words of a machine's author what two runs of a command did differently.
 
-It only puts words to a difference that `determinism` has found: which operation ran, which attribute
-or answer is not the same.
+It only puts words to a difference that `determinism` has found: which operation ran, and which
+attribute or answer is not the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,9 @@ class Found:
 
 def explain(copy: Copy, ran: Single, one: Step, other: Step) -> tuple[str, str, str]:
     """Who, did what, and what differs: ``Bank.transfer``, ``gave different states``, ..."""
-    instance = copy.applier.executor.instance(ran.resource)
-    if instance is not None:
-        operation = f"{instance.type_name}.{copy.applier.executor.name_of(ran.operation)}"
-    else:
-        operation = "a timer or the end of a session"
+    operation = operation_of(copy, ran)
+    if one.ticked:
+        operation += " or a timer before it"
     if not (one.state and other.state) or one.state == other.state:
         return operation, *_in_words(one.said, other.said)
     found = first_difference(one.state, other.state)
@@ -42,6 +40,14 @@ def explain(copy: Copy, ran: Single, one: Step, other: Step) -> tuple[str, str, 
     elif found.resource != ran.resource:
         operation = f"{found.type_name} at {found.path}, run by a timer or the end of a session"
     return operation, "gave different states", found.text
+
+
+def operation_of(copy: Copy, ran: Single) -> str:
+    """The name of what ran, as in ``Bank.transfer``."""
+    instance = copy.applier.executor.instance(ran.resource)
+    if instance is None:
+        return "a timer or the end of a session"
+    return f"{instance.type_name}.{copy.applier.executor.name_of(ran.operation)}"
 
 
 def first_difference(one: bytes, other: bytes) -> Found:

@@ -130,14 +130,14 @@ class Hosting:
         process.spawn(self._serve(host, process, door))
 
     async def _serve(self, host: Host, process: SimulatedProcess, door: Any) -> None:
-        options = server_options(
-            name=host.name, listen=str(host.address), data="simulated",
-            members={other.name: str(other.address) for other in self.hosts.values()},
-            **self._storage,
-        )  # fmt: skip
         doors = Doors(process.network, door, process.clock, process.random)
-        running = RunningMember(options, doors, self._machines)
         try:
+            options = server_options(
+                name=host.name, listen=str(host.address), data="simulated",
+                members={other.name: str(other.address) for other in self.hosts.values()},
+                **self._storage,
+            )  # fmt: skip
+            running = RunningMember(options, doors, self._machines)
             await running.start()
             self.watch.adopt(running)
             if self.determinism is not None:

@@ -54,7 +54,7 @@ class Days(StateMachine):
 
     @command
     def act(self, number: int) -> None:
-        self.seen.add(date.today().isoformat())  # noqa: DTZ011
+        self.seen.add(date.today().isoformat())
 
 
 class Moments(StateMachine):
@@ -62,7 +62,7 @@ class Moments(StateMachine):
 
     @command
     def act(self, number: int) -> str:
-        return datetime.now().isoformat()  # noqa: DTZ005
+        return datetime.now().isoformat()
 
 
 class Dice(StateMachine):
@@ -73,7 +73,7 @@ class Dice(StateMachine):
 
     @command
     def act(self, number: int) -> None:
-        self.thrown.append(random.random())  # type: ignore[attr-defined]
+        self.thrown.append(random.random())
 
 
 class Names(StateMachine):
@@ -117,7 +117,7 @@ class KeySets(StateMachine):
 
     @command
     def act(self, number: int) -> None:
-        self.votes = {name: 0 for name in {f"a{number + i}" for i in range(10)}}
+        self.votes = dict.fromkeys({f"a{number + i}" for i in range(10)}, 0)
 
 
 class IntegerSets(StateMachine):
@@ -182,7 +182,7 @@ class Planner(StateMachine):
 
     @command
     def act(self, number: int) -> None:
-        self.commit.schedule(random.random() * 100, "act", number)  # type: ignore[attr-defined]
+        self.commit.schedule(random.random() * 100, "act", number)
 
 
 class Late(StateMachine):
@@ -327,3 +327,30 @@ class Dynamic(StateMachine):
     def apply(self, commit: Commit) -> object:
         self.last = time.time_ns()
         return commit.operation
+
+
+class Weighty(StateMachine):
+    """As large as it is told."""
+
+    def __init__(self) -> None:
+        self.pages: dict[str, str] = {}
+
+    @command
+    def fill(self, kilobytes: int) -> None:
+        self.pages = {f"page {n}": "x" * 90 for n in range(kilobytes * 10)}
+
+    @command
+    def act(self, number: int) -> None:
+        self.pages[f"page {number % 10}"] = str(number)
+
+
+class Anything(StateMachine):
+    """Keeps whatever comes."""
+
+    def __init__(self) -> None:
+        self.kept: list[object] = []
+
+    @command
+    def act(self, thing: object) -> int:
+        self.kept = [thing]
+        return len(self.kept)
