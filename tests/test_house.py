@@ -350,7 +350,10 @@ def test_time_and_chance_come_through_the_doors() -> None:
     wrong = calls(["copycat"], lambda path, name: name in walls and path != clock
                   and room_of(path) not in users)  # fmt: skip
     seeded = {"Random", "SystemRandom", "getstate"}
+    unruly = ROOT / "tests" / "testing" / "unruly.py"  # does what machines must not, to be caught
     for path in sources(*EVERYTHING):
+        if path == unruly:
+            continue
         names = {
             alias.asname or alias.name
             for node in ast.walk(tree_of(path)) if isinstance(node, ast.Import)

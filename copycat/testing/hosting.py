@@ -20,6 +20,7 @@ from ..ports import Random
 from ..types import Address
 from .checkers import CheckFailed
 from .clock import SimulatedClock
+from .determinism import Determinism
 from .disk import SimulatedDisk
 from .network import SimulatedNetwork
 from .process import SimulatedProcess
@@ -63,6 +64,7 @@ class Hosting:
         machines: your `StateMachine` classes.
         skew: clocks run up to this fraction too fast or too slow.
         snapshot_bytes, segment_bytes: of the members' storage.
+        check_determinism: run every command again elsewhere, and compare (see ``determinism``).
         tell: hears each line of the story.
 
     Attributes:
@@ -78,6 +80,7 @@ class Hosting:
         skew: float = 0.0,
         snapshot_bytes: int = 1 << 20,
         segment_bytes: int = 64 << 10,
+        check_determinism: bool = False,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.random = random = Random(seed)
@@ -90,6 +93,9 @@ class Hosting:
         self.excuse: Excuse = lambda host, error: False
         self.problem: BaseException | None = None
         self._machines = tuple(machines)
+        self.determinism: Determinism | None = None
+        if check_determinism and self._machines:
+            self.determinism = Determinism(self._machines, seed, self.fail)
         self._skew = skew
         self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
         self._dead: list[SimulatedProcess] = []
@@ -118,6 +124,8 @@ class Hosting:
         consoles = self.consoles.values()
         for process in [*self._dead, *self.clients.values(), *consoles, *self.member_processes()]:
             process.bury()
+        if self.determinism is not None:
+            self.determinism.close()
 
     # -- members -------------------------------------------------------------------------------
 
@@ -157,14 +165,16 @@ class Hosting:
     ) -> None:
         others = [str(other.address) for other in self.hosts.values() if other is not host]
         how = {"join": others} if host.joins else {"members": founders}
-        options = server_options(
-            name=host.name, listen=str(host.address), data="simulated", **how, **self._storage
-        )
         doors = Doors(process.network, door, process.clock, process.random)
-        running = RunningMember(options, doors, self._machines)
         try:
+            options = server_options(
+                name=host.name, listen=str(host.address), data="simulated", **how, **self._storage
+            )
+            running = RunningMember(options, doors, self._machines)
             await running.start()
             self.watch.adopt(running)
+            if self.determinism is not None:
+                self.determinism.adopt(running.member)
             host.running = running
             host.uuid = running.identity.uuid if running.identity is not None else b""
             failed = running.failed

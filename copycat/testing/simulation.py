@@ -49,6 +49,9 @@ class Simulation:
         machines: your `StateMachine` classes.
         clock_skew: clocks run up to this fraction too fast or too slow, 0.01 for one percent.
         snapshot_bytes, segment_bytes: as for `copycat.open`.
+        check_determinism: every command is run again in another process with other hashes, clocks
+            and environment, and on a copy restored from its snapshot; the first difference is a
+            `NondeterminismError` that names command and attribute.
         tell: hears each line of the story.
     """
 
@@ -61,12 +64,13 @@ class Simulation:
         clock_skew: float = 0.0,
         snapshot_bytes: int = 1 << 20,
         segment_bytes: int = 64 << 10,
+        check_determinism: bool = True,
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
         self._hosting = Hosting(
             seed, members, machines=machines, skew=clock_skew, snapshot_bytes=snapshot_bytes,
-            segment_bytes=segment_bytes, tell=tell,
+            segment_bytes=segment_bytes, check_determinism=check_determinism, tell=tell,
         )  # fmt: skip
         self._hosting.excuse = self._excuses
         self._faulty: set[str] = set()
@@ -248,7 +252,8 @@ class Simulation:
     # -- judging -------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Heal everything and raise `CheckFailed` unless all members come to the same state.
+        """Heal everything and raise `CheckFailed` unless all members come to the same state, and
+        `NondeterminismError` if copies elsewhere come to another one.
 
         Raft's laws (one leader a term, logs that match, nothing committed is lost, no promise is
         forgotten) have been checked after every turn of every member anyway.
@@ -260,4 +265,6 @@ class Simulation:
         self._hosting.run(1.0)
         if not self._hosting.run(SETTLING_S, self._hosting.is_settled):
             raise CheckFailed("liveness", "the members do not come to the same index")
+        if self._hosting.determinism is not None:
+            self._hosting.determinism.finish()
         self._hosting.compare_states()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from copycat.errors import MisuseError
+from copycat.errors import ConfigurationError, MisuseError, NondeterminismError
 from copycat.machine import StateMachine, command, query
 from copycat.testing import CheckFailed, Simulation
 
@@ -82,16 +82,23 @@ def test_the_same_seed_is_the_same_life() -> None:
 
 
 def test_a_machine_that_differs_between_members_is_found() -> None:
-    """State that depends on the member fails the check."""
-    with Simulation(3, machines=[Forgetful]) as sim:
+    """State that depends on the member is found at once, or else when members are compared."""
 
-        async def workload(cc: Any) -> None:
-            for _ in range(100):
-                await cc.machine("/bank", Forgetful).deposit("ann", 1)
+    async def workload(cc: Any) -> None:
+        for _ in range(100):
+            await cc.machine("/bank", Forgetful).deposit("ann", 1)
 
-        with pytest.raises(CheckFailed, match="same state"):
-            sim.run(workload)
-            sim.check()
+    with (
+        Simulation(3, machines=[Forgetful]) as sim,
+        pytest.raises(NondeterminismError, match=r"Forgetful\.deposit .*: \.balance\['ann'\] dif"),
+    ):
+        sim.run(workload)
+    with (
+        Simulation(3, machines=[Forgetful], check_determinism=False) as sim,
+        pytest.raises(CheckFailed, match="same state"),
+    ):
+        sim.run(workload)
+        sim.check()
 
 
 def test_errors_of_a_workload_come_out_and_nothing_waits_for_ever() -> None:
@@ -145,6 +152,8 @@ def test_mistakes_are_named() -> None:
             sim.torment("rain")
         with pytest.raises(MisuseError, match="n1 is up"):
             sim.restart("n1")
+    with Simulation(9, snapshot_bytes=1) as sim, pytest.raises(ConfigurationError):
+        sim.advance(1)
 
 
 def test_the_pytest_plugin_gives_both_fixtures(tmp_path: Path) -> None:
