@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
+from copycat.errors import CommandFailed
 from copycat.server.sessions import Session
+from copycat.system import FENCED
+from copycat.testing import Simulation
 from copycat.testing.life import Life
+from copycat.testing.moody import MACHINES, Moody
 from copycat.testing.plan import Plan
 from copycat.testing.simulate import run
+
+
+def test_the_caller_of_what_fences_a_machine_is_told() -> None:
+    """The command that exceeded the stack has an answer, as those have that come after it."""
+    with Simulation(1, machines=MACHINES) as sim:
+
+        async def work(cc: Any) -> list[str]:
+            moody: Any = cc.machine("/deep", Moody)
+            told = []
+            for call in (moody.deep, moody.read):
+                with pytest.raises(CommandFailed) as failure:
+                    async with asyncio.timeout(5.0):
+                        await call()
+                told.append(failure.value.error_type)
+            return told
+
+        assert sim.run(work) == ["RecursionError", FENCED]
 
 
 @pytest.mark.parametrize("seed", [40700, 40701])
