@@ -16,7 +16,7 @@ class Consistency(enum.IntEnum):
     """How fresh a query's answer must be (the value is the wire byte).
 
     ``LINEARIZABLE``: sees every write acknowledged before the query began; the leader confirms its
-    leadership with a quorum (ReadIndex, Ongaro's thesis 6.4).
+    leadership with a quorum (ReadIndex, Ongaro's thesis 6.4). Other members ask the leader.
     ``LINEARIZABLE_LEASE``: as above, bounded by clock drift while a lease holds. No lease is held
     yet, so the leader confirms each of these by a round as well: never weaker than promised.
     ``SEQUENTIAL``: any member; never goes back in time for this session.
