@@ -7,9 +7,9 @@
     python -m benchmarks.cluster --pure                                 everything in pure mode
     python -m benchmarks.cluster --both                                 both modes, side by side
 
-Writes are ``await m.put(k, v)`` and reads linearizable ``await m.get(k)``, 64-byte values, from as
-many tasks as operations are in flight. Machines are shared and noisy: read ratios of one run, and
-look at the raw fdatasync latency that is printed with each table.
+Writes are ``await m.put(k, v)`` and reads ``await m.get(k)``, linearizable by a round and then by a
+lease, 64-byte values, from as many tasks as operations are in flight. Machines are shared and
+noisy: read ratios of one run, and look at the raw fdatasync latency that is printed with a table.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from array import array
 from pathlib import Path
 
 from benchmarks.members import Members, Point, raw_sync_us
+from copycat.types import Consistency
 
 VALUE = b"v" * 64
 KEYS = 10_000
@@ -49,6 +50,8 @@ async def load(clients: list[object], op: str, in_flight: int, seconds: float) -
             key = f"k{position % KEYS:07d}"
             if op == "write":
                 await m.put(key, VALUE)
+            elif op == "lease read":
+                await m.get(key, consistency=Consistency.LINEARIZABLE_LEASE)
             else:
                 await m.get(key)
             ended = clock()
@@ -72,7 +75,7 @@ async def measure(options: argparse.Namespace, members: Members) -> list[Point]:
         await load(clients, "write", max(64, options.connections), min(1.0, options.seconds))
         gc.collect()
         gc.freeze()
-        for op in ("write", "linearizable read"):
+        for op in ("write", "linearizable read", "lease read"):
             for in_flight in options.in_flight:
                 servers, own, began = members.cpu_s(), time.process_time(), time.perf_counter()
                 latencies = await load(clients, op, in_flight, options.seconds)

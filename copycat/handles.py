@@ -308,7 +308,7 @@ class Connecting:
         raise TypeError("connect() is not awaited: use  async with copycat.connect(...) as cc:")
 
     def __enter__(self) -> NoReturn:
-        raise TypeError("use  async with copycat.connect(...) as cc:  or copycat.sync.connect(...)")
+        raise TypeError("connect() is asynchronous: use  async with copycat.connect(...) as cc:")
 
     def __exit__(self, *exc: object) -> None:
         """Never reached."""

@@ -66,7 +66,10 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Who answers, and what it knows of the cluster: leader (or None), term, addresses."""
+    """Who answers, and what it knows of the cluster: leader (or None), term, addresses.
+
+    ``priority`` is the answering member's own: of several that could lead, the highest should.
+    """
 
     cluster: bytes
     name: str
@@ -74,6 +77,7 @@ class Welcome:
     term: int = 0
     leader: str | None = None
     members: Mapping[str, str] = field(default_factory=dict)  # name -> "host:port"
+    priority: int = 1
     protocol: int = PROTOCOL_VERSION
 
     def frame(self) -> bytes:
@@ -86,6 +90,7 @@ class Welcome:
             "term": self.term,
             "leader": self.leader,
             "members": dict(self.members),
+            "priority": self.priority,
         }
         return pack_control(Frame.WELCOME, fields)
 
@@ -100,31 +105,38 @@ class Welcome:
             map_.integer("term"),
             map_.optional_text("leader"),
             map_.addresses("members"),
+            map_.integer("priority"),
             map_.integer("protocol"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the other side does not want this connection; ``code`` is an error's code."""
+    """Why the other side does not want this connection; ``code`` is an error's code.
+
+    A member that is refused as none is shown the committed configuration, with its index: if that
+    is newer than what it knows, it was removed.
+    """
 
     code: str
     message: str
+    configuration: tuple[int, bytes] = (0, b"")
 
     def frame(self) -> bytes:
         """This as one frame."""
-        return pack_control(Frame.REFUSE, [self.code, self.message])
+        shown = [list(self.configuration)] if self.configuration[0] else []
+        return pack_control(Frame.REFUSE, [self.code, self.message, *shown])
 
     @classmethod
     def parse(cls, payload: bytes) -> Refusal:
         """Read a REFUSE's payload; raises `FormatError`."""
         fields = unpack_control(payload)
-        if not (isinstance(fields, list) and len(fields) == 2):
-            raise FormatError("a refusal has a code and a message")
-        code, message = fields
+        if not (isinstance(fields, list) and len(fields) in (2, 3)):
+            raise FormatError("a refusal has a code and a message, and may have a configuration")
+        code, message, *shown = fields
         if not (isinstance(code, str) and isinstance(message, str)):
             raise FormatError("a refusal's code and message are text")
-        return cls(code[:64], message[:2000])
+        return cls(code[:64], message[:2000], _placed(shown[0]) if shown else (0, b""))
 
 
 def pack_control(type_: Frame, value: object) -> bytes:
@@ -199,14 +211,17 @@ class Fields:
 
     def placed(self, name: str) -> tuple[int, bytes]:
         """An index and bytes; 0 and none if there is nothing (as in older protocols)."""
-        value = self._map.get(name, [0, b""])
-        if not (isinstance(value, list) and len(value) == 2):
-            raise FormatError(f"{name} is not an index with bytes")
-        index, data = value
-        if type(index) is not int or index < 0 or not isinstance(data, bytes):
-            raise FormatError(f"{name} is not an index with bytes")
-        return index, data
+        return _placed(self._map.get(name, [0, b""]), name)
 
     def raw(self, name: str) -> object:
         """Whatever is there."""
         return self._map.get(name)
+
+
+def _placed(value: object, name: str = "configuration") -> tuple[int, bytes]:
+    if not (isinstance(value, list) and len(value) == 2):
+        raise FormatError(f"{name} is not an index with bytes")
+    index, data = value
+    if type(index) is not int or index < 0 or not isinstance(data, bytes):
+        raise FormatError(f"{name} is not an index with bytes")
+    return index, data

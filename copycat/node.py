@@ -11,6 +11,7 @@ import asyncio
 import logging
 import os
 import random as chance
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,9 +41,11 @@ from .raft.ready import HardState
 from .resources import BUILT_IN_MACHINES
 from .serializer import Serializer
 from .server.applier import Applier
+from .server.asking import Asking
 from .server.bootstrap import Bootstrap
 from .server.clock import RealClock
 from .server.disk import RealDisk
+from .server.effects import RosterHeard
 from .server.gateway import Gateway
 from .server.identity import Identity, load_identity
 from .server.joining import Joining
@@ -50,7 +53,9 @@ from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
 from .server.pump import Pump
+from .server.roster import Roster
 from .server.store import Store
+from .server.vigil import Vigil
 from .types import Address
 
 log = logging.getLogger("copycat.node")
@@ -87,7 +92,9 @@ class RunningMember:
         self._gateway: Gateway | None = None
         self._links: Links | None = None
         self._pump: Pump | None = None
+        self._vigil: Vigil | None = None
         self._store: Store | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._refusals: set[str] = set()
         self.member: Member | None = None
         self.identity: Identity | None = None
@@ -122,8 +129,9 @@ class RunningMember:
         founders = None if options.join else members or [self.name]
         identity = load_identity(doors.disk, self.name, founders, doors.random)
         self._gateway = Gateway(
-            self.name, doors.network, self._asked, max_clients=options.max_connections
-        )
+            self.name, doors.network, self._asked,
+            max_clients=options.max_connections, priority=options.priority,
+        )  # fmt: skip
         listen = options.listen or Address("127.0.0.1", 0)
         self.address = await self._gateway.listen(listen)
         if self.name not in members or members[self.name].port == 0:
@@ -167,7 +175,9 @@ class RunningMember:
             told,
             store,
             applier,
-            options=MemberOptions(raft, snapshot_bytes=options.snapshot_bytes),
+            options=MemberOptions(
+                raft, snapshot_bytes=options.snapshot_bytes, priority=options.priority
+            ),
             random=Random(doors.random.random()),
             now=doors.clock.now(),
             wall_us=int(doors.clock.wall() * 1e6),
@@ -180,6 +190,35 @@ class RunningMember:
         gateway.start(identity, told[1].seats, pump.push, links.nudge)
         links.start(told[1].seats, pump.push, pump.fail)
         pump.start()
+        member = self.member
+        self._vigil = Vigil(
+            self.name, lambda: member.leadership[1], links.problems, doors.clock, loop
+        )
+        self._ask_around(identity)
+
+    def _ask_around(self, identity: Identity) -> None:
+        """Have a member that hears of no leader ask wherever it was told that somebody is."""
+        member, links = self._required(self.member), self._required(self._links)
+        options, doors = self.options, self._doors
+        others = [where for name, where in options.members.items() if name != self.name]
+        asking = Asking(
+            identity,
+            [*options.join, *others],
+            linked=lambda: links.addresses,
+            is_lost=lambda: member.leadership[1] is None,
+            shown=lambda: links.shown,
+            on_refusal=self._refused,
+            network=doors.network,
+            random=doors.random,
+        )
+        task = asyncio.get_running_loop().create_task(asking.run(), name="copycat-asking")
+        self._asking = task
+        task.add_done_callback(self._asked_around)
+
+    def _asked_around(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._pump is not None:
+            self._pump.fail(error)
 
     async def stop(self) -> None:
         """Stop taking part; everything that was promised is on disk already."""
@@ -189,15 +228,39 @@ class RunningMember:
         self._store = None
 
     def _hang_up(self) -> None:
-        for part in (self._pump, self._links, self._gateway):
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        for part in (self._vigil, self._pump, self._links, self._gateway):
             if part is not None:
                 part.close()
-        self._pump = self._links = self._gateway = None
+        self._vigil = self._pump = self._links = self._gateway = None
 
     @property
     def failed(self) -> asyncio.Future[BaseException] | None:
         """Done, with the error, when the member had to stop by itself."""
         return None if self._pump is None else self._pump.failed
+
+    def check(self) -> None:
+        """Raise what made the member stop by itself, if it did."""
+        if self.failed is not None and self.failed.done():
+            raise self.failed.result()
+
+    async def settled(self) -> None:
+        """Wait until this member knows a leader; raises what made it stop instead.
+
+        Its client may have found the leader through another member, while this one is refused.
+        """
+        while self.status()["leader"] is None:
+            self.check()
+            await asyncio.sleep(0.01)
+        self.check()
+
+    @property
+    def known_addresses(self) -> set[Address]:
+        """Where it looks for the other members."""
+        linked = set() if self._links is None else self._links.addresses
+        return linked.union(self.options.join, self.options.members.values())
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -215,6 +278,9 @@ class RunningMember:
         """A peer does not want us: if we are not of its cluster, going on would be pointless."""
         if self.member is None or self._pump is None:
             return
+        index, encoded = refusal.configuration
+        if index:
+            self._pump.push(RosterHeard(index, Roster.decode(encoded)))
         status = self.member.status()
         if status["peers_up"]:
             self._refusals.clear()  # some know us, and the others will
@@ -321,14 +387,19 @@ class Opening:
                 **self._client_options,
             )
             try:
-                return await self._connection.__aenter__()
+                client = await self._connection.__aenter__()
             except UnavailableError as problem:
-                failed = running.failed
-                if failed is not None and failed.done():
-                    raise failed.result() from problem
+                running.check()
                 if waited % 6 == 0:
                     log.warning("%s waits for a leader: %s", running.name, problem)
                 waited += 1
+                continue
+            try:
+                await running.settled()
+            except BaseException:
+                await self._connection.__aexit__(*sys.exc_info())
+                raise
+            return client
 
     async def __aexit__(
         self,
@@ -370,6 +441,7 @@ def open(  # the name of the API
     session_timeout: Duration | None = None,
     segment_bytes: int | None = None,
     snapshot_bytes: int | None = None,
+    priority: int | None = None,
     timeout: Duration | None = None,
     config: str | os.PathLike[str] | None = None,
 ) -> Opening:
@@ -394,6 +466,9 @@ def open(  # the name of the API
         fsync: "always"; "unsafe-never" only exists for comparisons.
         election_timeout, heartbeat, session_timeout: seconds.
         segment_bytes, snapshot_bytes: size of a log file; log applied between two snapshots.
+        priority: from 0 to 1000, 1 by default: of several members that could lead, the highest
+            should. A wish: whoever leads hands over to a higher one that is connected and level,
+            and no priority keeps a cluster without a leader.
         timeout: default for operations, in seconds; 5 if nobody says anything.
         config: a TOML file with any of these settings but ``types``, ``machines`` by name as in
             ``["shop:Stock"]``. What is an argument here overrules it, and so does the environment
@@ -410,7 +485,7 @@ def open(  # the name of the API
         "machines": machines, "storage": storage, "fsync": fsync, "timeout": timeout,
         "election_timeout": election_timeout, "heartbeat": heartbeat,
         "session_timeout": session_timeout, "segment_bytes": segment_bytes,
-        "snapshot_bytes": snapshot_bytes,
+        "snapshot_bytes": snapshot_bytes, "priority": priority,
     }  # fmt: skip
     if config is not None:
         settings = read_settings(config, settings, os.environ)

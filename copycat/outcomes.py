@@ -56,9 +56,10 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
         return _fenced(str(value[1]))
     if status == Status.FAILED:
         return CommandFailed(
-            f"the operation raised {value[0]}: {value[1]}",
+            f"{value[2]} raised {value[0]}: {value[1]}",
             error_type=message,
-            hint="it raised on every member alike; mend the machine or the arguments",
+            hint="it raised on every member alike, whose logs have the traceback; mend the machine "
+            "or the arguments",
         )
     if status == Status.CONFLICT:
         return ConflictError(message, current=value[1])

@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ._core.calls import unpacker
+from ._core.calls import resolve, unpacker
 from ._core.codec import ANSWERS_HEAD, HEADER, QUERY_HEAD, RESULTS_HEAD, Frame, pack_frame
-from ._core.kernel import decode_results, encode_run
+from ._core.kernel import encode_run
 from ._core.layout import RUN_HEADER_SIZE, FormatError, Kind, Status
-from .errors import CopycatError, OverloadedError
+from .errors import CopycatError, OverloadedError, SerializationError
 from .outcomes import error_of
 from .serializer import Serializer
 from .types import Consistency
@@ -31,7 +31,6 @@ Call = tuple["asyncio.Future[Any]", float, float, Command]
 """Future, deadline (loop time, s), timeout (s), command."""
 
 _COMMAND_OVERHEAD = 16
-_OK_NONE = b"\x00\xc0"
 _NEVER = float("inf")
 
 
@@ -105,32 +104,22 @@ class Commands:
             return 0.0
         if first + count - 1 > self.sequence:
             raise FormatError("results for commands that were never sent")
-        results = decode_results(payload, RESULTS_HEAD.size, count)
+        resolve(payload, RESULTS_HEAD.size, count, skip, unanswered, self._unpack, self._odd)
         self.applied_index = max(self.applied_index, applied)
-        pop = unanswered.popleft
-        unpack = self._unpack
-        for result in results[skip:] if skip else results:
-            call = pop()
-            future = call[0]
-            if future.done():
-                continue
-            if result == _OK_NONE:
-                future.set_result(None)
-            elif result[0] == 0:
-                try:
-                    future.set_result(unpack(result[1:]))
-                except CopycatError as problem:
-                    problem.applied = "yes"
-                    future.set_exception(problem)
-            else:
-                future.set_exception(error_of(result, self._serializer))
-                if result[0] == Status.UNKNOWN_RESOURCE:
-                    self.on_unknown(call[3][0])
         sent = 0.0
         while self._frames and self._frames[0][0] < first + count:
             _, sent, size = self._frames.popleft()
             self._bytes -= size
         return sent
+
+    def _odd(self, call: Call, result: bytes) -> None:
+        """A result that is an error, or a value that cannot be read here."""
+        problem = _problem(result, self._serializer, is_query=False)
+        if result[0] == Status.OK:
+            problem.applied = "yes"
+        call[0].set_exception(problem)
+        if result[0] == Status.UNKNOWN_RESOURCE:
+            self.on_unknown(call[3][0])
 
     def restart(self) -> list[Call]:
         """Begin a new session; returns what was sent under the old one and never answered."""
@@ -154,34 +143,29 @@ class Queries:
     def __init__(self, serializer: Serializer) -> None:
         self._serializer = serializer
         self._unpack = unpacker(serializer.unpack)
-        self._queued: dict[Consistency, deque[Call]] = {}
-        self._asked: dict[int, tuple[object, Consistency, list[Call]]] = {}  # by first id
+        self.queued: dict[Consistency, deque[Call]] = {level: deque() for level in Consistency}
+        self._asked: dict[int, tuple[object, Consistency, deque[Call]]] = {}  # by first id
         self._next_id = 1
         self._in_flight = 0
         self.on_unknown: Callable[[int], None] = lambda resource: None
         self.applied_index = 0
-        self.waiting = 0  # queued
 
-    def add(self, call: Call, consistency: Consistency) -> None:
-        """Queue a query."""
-        queued = self._queued.get(consistency)
-        if queued is None:
-            queued = self._queued[consistency] = deque()
-        queued.append(call)
-        self.waiting += 1
+    @property
+    def waiting(self) -> bool:
+        """Whether there is a query to be sent."""
+        return any(self.queued.values())
 
     def flush(self, link: object, min_index: int, levels: Iterable[Consistency]) -> bytes:
         """Frames to send over ``link`` with the queued queries of ``levels``."""
         frames: list[bytes] = []
         for consistency in levels:
-            queued = self._queued.get(consistency)
+            queued = self.queued[consistency]
             while queued and self._in_flight < QUERIES_IN_FLIGHT:
-                calls: list[Call] = []
+                calls: deque[Call] = deque()
                 size = 0
                 room = QUERIES_IN_FLIGHT - self._in_flight
                 while queued and len(calls) < room and size < FRAME_BYTES:
                     call = queued.popleft()
-                    self.waiting -= 1
                     if not call[0].done():
                         calls.append(call)
                         size += len(call[3][2]) + _COMMAND_OVERHEAD
@@ -192,31 +176,22 @@ class Queries:
     def answers(self, payload: bytes) -> None:
         """Resolve the futures of an ANSWERS frame."""
         first, applied, count = ANSWERS_HEAD.unpack_from(payload)
-        asked = self._asked.pop(first, None)
+        asked = self._asked.get(first)
         if asked is None:
             return  # asked again elsewhere meanwhile
         calls = asked[2]
-        self._in_flight -= len(calls)
-        results = decode_results(payload, ANSWERS_HEAD.size, count)
-        if len(results) != len(calls):
+        if count != len(calls):
             raise FormatError("answers do not match their queries")
+        self._in_flight -= count
+        del self._asked[first]
+        resolve(payload, ANSWERS_HEAD.size, count, 0, calls, self._unpack, self._odd)
         self.applied_index = max(self.applied_index, applied)
-        unpack = self._unpack
-        for call, result in zip(calls, results, strict=True):
-            future = call[0]
-            if future.done():
-                continue
-            if result == _OK_NONE:
-                future.set_result(None)
-            elif result[0] == 0:
-                try:
-                    future.set_result(unpack(result[1:]))
-                except CopycatError as problem:
-                    future.set_exception(problem)
-            else:
-                future.set_exception(error_of(result, self._serializer, is_query=True))
-                if result[0] == Status.UNKNOWN_RESOURCE:
-                    self.on_unknown(call[3][0])
+
+    def _odd(self, call: Call, result: bytes) -> None:
+        """An answer that is an error, or a value that cannot be read here."""
+        call[0].set_exception(_problem(result, self._serializer, is_query=True))
+        if result[0] == Status.UNKNOWN_RESOURCE:
+            self.on_unknown(call[3][0])
 
     def again(self, first: int) -> None:
         """Queue the queries of a rejected frame once more, before the others."""
@@ -224,8 +199,7 @@ class Queries:
         if asked is not None:
             _, consistency, calls = asked
             self._in_flight -= len(calls)
-            self._queued.setdefault(consistency, deque()).extendleft(reversed(calls))
-            self.waiting += len(calls)
+            self.queued[consistency].extendleft(reversed(calls))
 
     def lost(self, link: object) -> None:
         """``link`` will answer nothing more."""
@@ -237,25 +211,23 @@ class Queries:
         following = _NEVER
         for _, _, calls in self._asked.values():
             following = min(following, _sweep(calls, now, lambda call: late(call, True)))
-        self.waiting = 0
-        for queued in self._queued.values():
+        for queued in self.queued.values():
             following = min(following, _sweep(queued, now, lambda call: late(call, False)))
             _purge(queued)
-            self.waiting += len(queued)
         return following
 
     def drain(self) -> list[Call]:
         """Take out everything, answered or not."""
         calls = [call for _, _, asked in self._asked.values() for call in asked]
-        for queued in self._queued.values():
+        for queued in self.queued.values():
             calls += queued
             queued.clear()
         self._asked.clear()
-        self._in_flight = self.waiting = 0
+        self._in_flight = 0
         return calls
 
     def _frame(
-        self, link: object, min_index: int, consistency: Consistency, calls: list[Call]
+        self, link: object, min_index: int, consistency: Consistency, calls: deque[Call]
     ) -> bytes:
         first = self._next_id
         self._next_id += len(calls)
@@ -319,6 +291,19 @@ def retrieved(future: asyncio.Future[Any]) -> None:
 def _run_frame(session: int, first: int, acknowledged: int, commands: list[Command]) -> bytes:
     run = encode_run(Kind.COMMAND, session, first, acknowledged, commands)
     return HEADER.pack(len(run), Frame.RUN, 0, 0) + run
+
+
+def _problem(result: bytes, serializer: Serializer, *, is_query: bool) -> CopycatError:
+    """What a result that is no plain value means to whoever waits for it."""
+    if result[0] != Status.OK:
+        return error_of(result, serializer, is_query=is_query)
+    try:
+        serializer.unpack(result[1:])
+    except CopycatError as problem:
+        return problem
+    except Exception as problem:
+        return SerializationError(f"the result cannot be read: {type(problem).__name__}")
+    return SerializationError("the result could not be read")
 
 
 def _sweep(calls: Iterable[Call], now: float, late: Callable[[Call], None]) -> float:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
+from ._core.calls import Intake, packer
 from ._core.codec import (
     ATTACH_HEAD,
     ATTACHED_HEAD,
@@ -39,6 +41,7 @@ from .errors import (
     SecurityError,
     SerializationError,
     SessionExpiredError,
+    WrongLoopError,
 )
 from .lifetime import Lifetime, SessionOptions
 from .listeners import Callback, Listeners, Registration
@@ -95,7 +98,10 @@ class Session:
         self._pulse = Pulse(options.beat)
         self._deadlines = Deadlines(self._sweep)
         self._listeners = Listeners()
-        self._flush_due = False
+        self._intake = Intake(
+            self._loop, asyncio.get_running_loop, packer(serializer.pack), options.timeout,
+            self._deadlines, QUEUED_MAX, ARGUMENTS_MAX, FLUSH_AT, self._flush_early, self._flush,
+        )  # fmt: skip
         self._stalled: asyncio.TimerHandle | None = None
         self._attaching = False
         self._closing = False
@@ -135,35 +141,33 @@ class Session:
         """The default deadline of an operation, in seconds."""
         return self._options.timeout
 
+    @property
+    def entrance(self) -> tuple[Callable[..., Any], deque[Call]]:
+        """`Intake.enter` and its queue for commands: what `command` does, without the calls."""
+        return self._intake.enter, self._commands.queued
+
     def command(
-        self, resource: int, operation: int, arguments: bytes, timeout: float | None = None
+        self, resource: int, operation: int, arguments: list[Any], timeout: float | None = None
     ) -> asyncio.Future[Any]:
         """Submit a command; the future has its decoded result. ``timeout`` is in seconds."""
-        queued = self._commands.queued
-        if len(queued) >= QUEUED_MAX:
-            raise OverloadedError(f"{QUEUED_MAX} commands wait to be sent. Not applied.")
-        call = self._call(resource, operation, arguments, timeout)
-        queued.append(call)
-        if len(queued) == FLUSH_AT:
-            self._flush_early()
-        return call[0]
+        queue = self._commands.queued
+        enter = self._intake.enter
+        future: asyncio.Future[Any] | None = enter(queue, resource, operation, arguments, timeout)
+        return self._refused(queue, arguments) if future is None else future
 
     def query(
         self,
         resource: int,
         operation: int,
-        arguments: bytes,
+        arguments: list[Any],
         consistency: Consistency,
         timeout: float | None = None,
     ) -> asyncio.Future[Any]:
         """Ask; the future has the decoded answer. ``timeout`` is in seconds."""
-        if self._queries.waiting >= QUEUED_MAX:
-            raise OverloadedError(f"{QUEUED_MAX} queries wait to be sent. Nothing was changed.")
-        call = self._call(resource, operation, arguments, timeout)
-        self._queries.add(call, consistency)
-        if self._queries.waiting == FLUSH_AT:
-            self._flush_early()
-        return call[0]
+        queue = self._queries.queued[consistency]
+        enter = self._intake.enter
+        future: asyncio.Future[Any] | None = enter(queue, resource, operation, arguments, timeout)
+        return self._refused(queue, arguments) if future is None else future
 
     def admin(self, name: str, arguments: list[object]) -> asyncio.Future[Any]:
         """Ask the leader, or any member that answers while there is none."""
@@ -277,6 +281,7 @@ class Session:
                 ),
             )
         if state is SessionState.CLOSED:
+            self._intake.closed = True
             for call in [*self._commands.queued, *self._queries.drain()]:
                 fail(call, SessionExpiredError(f"{reason}. Not applied."))
             self._commands.queued.clear()
@@ -311,6 +316,7 @@ class Session:
         if link is self._link:
             self._link = None
         self._queries.lost(link)
+        self._flush_soon()
         self._requests.lost(link, self._route.unavailable(0.0, "unknown"))
 
     def frame(self, link: Link, type_: int, payload: bytes) -> None:
@@ -350,38 +356,32 @@ class Session:
 
     # -- sending -------------------------------------------------------------------------------
 
-    def _call(self, resource: int, operation: int, arguments: bytes, timeout: float | None) -> Call:
+    def _refused(self, queue: deque[Call], arguments: list[Any]) -> NoReturn:
+        """Say why an operation could not enter."""
         if self.lifetime.state is SessionState.CLOSED:
             raise SessionExpiredError("the client is closed", hint="open another one")
-        if len(arguments) > ARGUMENTS_MAX:
+        if len(queue) >= QUEUED_MAX:
+            raise OverloadedError(f"{QUEUED_MAX} operations wait to be sent. Not applied.")
+        size = len(self._serializer.pack(arguments))
+        if size > ARGUMENTS_MAX:
             raise SerializationError(
-                f"the arguments have {len(arguments)} bytes, {ARGUMENTS_MAX} are allowed",
+                f"the arguments have {size} bytes, {ARGUMENTS_MAX} are allowed",
                 hint="split the value, or keep it elsewhere and replicate a reference",
             )
-        loop = self._loop
-        if timeout is None:
-            timeout = self._options.timeout
-        deadline = loop.time() + timeout
-        if deadline < self._deadlines.next:
-            self._deadlines.by(deadline)
-        if not self._flush_due:
-            self._flush_due = True
-            loop.call_soon(self._flush)
-        return loop.create_future(), deadline, timeout, (resource, operation, arguments)
+        raise WrongLoopError("the client belongs to another event loop")
 
     def _flush_early(self) -> None:
         """Send before the loop's turn ends, so that the leader works while more is prepared."""
-        due, self._flush_due = self._flush_due, True
         self._flush()
-        self._flush_due = due
+        self._intake.flush_due = True  # whatever enters until then goes out at the turn's end
 
     def _flush_soon(self) -> None:
-        if not self._flush_due:
-            self._flush_due = True
+        if not self._intake.flush_due:
+            self._intake.flush_due = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_due = False
+        self._intake.flush_due = False
         if self._stalled is not None:
             return
         link = self._link
@@ -442,8 +442,7 @@ class Session:
         self._send_run(Kind.KEEP_ALIVE, nonce, self._serializer.pack([self._event]))
 
     def _tell(self, operation: SystemOperation, resource: int, event: str) -> asyncio.Future[Any]:
-        arguments = self._serializer.pack([resource, event])
-        return self.command(SYSTEM_RESOURCE, operation, arguments)
+        return self.command(SYSTEM_RESOURCE, operation, [resource, event])
 
     # -- receiving -----------------------------------------------------------------------------
 

@@ -17,8 +17,10 @@ class Consistency(enum.IntEnum):
 
     ``LINEARIZABLE``: sees every write acknowledged before the query began; the leader confirms its
     leadership with a quorum (ReadIndex, Ongaro's thesis 6.4).
-    ``LINEARIZABLE_LEASE``: as above, bounded by clock drift while a lease holds. No lease is held
-    yet, so the leader confirms each of these by a round as well: never weaker than promised.
+    ``LINEARIZABLE_LEASE``: as above, if no member's clock runs wrong by more than a tenth. While a
+    lease holds the leader asks nobody, else it makes sure by a round and asks for a lease. Whoever
+    has promised one elects nobody until it runs out, so while these reads are in use another leader
+    may come as late as an election timeout after the last words of the one before.
     ``SEQUENTIAL``: any member; never goes back in time for this session.
     ``SERIALIZABLE``: any member, at once, from what it has applied.
     """

@@ -39,6 +39,7 @@ Entry = tuple
 cdef enum:
     DEPTH = 16  # deeper values are the fallback's: it knows the exact limit
     COMMAND_HEADER = 16
+    RESULT_HEADER = 4
 
 
 cdef class _NotPlain(Exception):
@@ -421,14 +422,11 @@ cdef class _Packer:
         free(self.writer.data)
 
     def __call__(self, value):
-        return self.pack(value, False)
+        return self.pack(value)
 
-    cdef bytes pack(self, object value, bint as_result):
-        """The bytes of ``value``, behind an OK status if it is a command's result."""
+    cdef bytes pack(self, object value):
         self.writer.size = 0
         try:
-            if as_result:
-                _put(&self.writer, 0)
             _write(&self.writer, value, 0)
             packed = PyBytes_FromStringAndSize(<char*>self.writer.data, self.writer.size)
             if self.writer.room > 1 << 20:
@@ -438,8 +436,7 @@ cdef class _Packer:
             raise
         except Exception:
             pass
-        packed = self.fallback(value)
-        return OK + packed if as_result else packed
+        return self.fallback(value)
 
     cdef _shrink(self):
         """One huge value shall not keep its room for ever."""
@@ -460,6 +457,138 @@ def unpacker(fallback):
     return _Unpacker(fallback)
 
 
+# -- a client's calls --------------------------------------------------------------------------
+
+cdef class Intake:
+    """See ``calls.py``."""
+
+    cdef object loop, running, pack, deadlines, flush_early, flush, time, create_future, call_soon
+    cdef object timeout
+    cdef Py_ssize_t most, most_bytes, flush_at
+    cdef public bint closed, flush_due
+
+    def __init__(
+        self, loop, running, pack, timeout, deadlines, most, most_bytes, flush_at, flush_early,
+        flush,
+    ):
+        self.loop = loop
+        self.running = running
+        self.pack = pack
+        self.timeout = timeout
+        self.deadlines = deadlines
+        self.most = most
+        self.most_bytes = most_bytes
+        self.flush_at = flush_at
+        self.flush_early = flush_early
+        self.flush = flush
+        self.time = loop.time
+        self.create_future = loop.create_future
+        self.call_soon = loop.call_soon
+
+    def enter(self, queue, resource, operation, arguments, timeout):
+        """See ``calls.py``."""
+        cdef double deadline
+        cdef bytes packed
+        cdef object future
+        if (
+            operation is None
+            or self.closed
+            or self.running() is not self.loop
+            or len(queue) >= self.most
+        ):
+            return None
+        if type(self.pack) is _Packer:
+            packed = (<_Packer>self.pack).pack(arguments)
+        else:
+            packed = self.pack(arguments)
+        if PyBytes_GET_SIZE(packed) > self.most_bytes:
+            return None
+        if timeout is None:
+            timeout = self.timeout
+        deadline = <double>self.time() + <double>timeout
+        if deadline < <double>self.deadlines.next:
+            self.deadlines.by(deadline)
+        future = self.create_future()
+        queue.append((future, deadline, timeout, (resource, operation, packed)))
+        if not self.flush_due:
+            self.flush_due = True
+            self.call_soon(self.flush)
+        if len(queue) == self.flush_at:
+            self.flush_early()
+        return future
+
+
+cdef int _check_results(
+    const uint8_t* data, Py_ssize_t end, Py_ssize_t at, Py_ssize_t count
+) except -1:
+    """Raise `FormatError` unless ``count`` results fill the rest."""
+    cdef uint32_t size
+    for _ in range(count):
+        if at < 0 or end - at < RESULT_HEADER:
+            raise FormatError("a result ends inside its header")
+        memcpy(&size, data + at, 4)
+        at += RESULT_HEADER
+        if size == 0 or size > <size_t>(end - at):
+            raise FormatError("a result is empty or cut off")
+        at += size
+    if at != end:
+        raise FormatError("results do not fill their frame")
+    return 0
+
+
+def resolve(buffer, Py_ssize_t offset, Py_ssize_t count, Py_ssize_t skip, calls, unpack, odd):
+    """See ``calls.py``."""
+    cdef Py_buffer view
+    cdef const uint8_t* data
+    cdef Py_ssize_t position
+    cdef uint32_t size
+    cdef tuple call
+    cdef object future, value
+    cdef bytes result
+    cdef bint plain
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        data = <const uint8_t*>view.buf
+        _check_results(data, view.len, offset, count)
+        if count - skip > len(calls):
+            raise FormatError("there are more results than calls")
+        pop = calls.popleft
+        for position in range(count):
+            memcpy(&size, data + offset, 4)
+            offset += RESULT_HEADER
+            if position >= skip:
+                call = pop()
+                future = call[0]
+                if not future.done():
+                    plain = data[offset] == 0 and type(unpack) is _Unpacker
+                    if plain:
+                        try:
+                            value = _read_all(data + offset + 1, size - 1)
+                        except Exception:
+                            plain = False
+                    if plain:
+                        future.set_result(value)
+                    else:
+                        result = PyBytes_FromStringAndSize(<char*>data + offset, size)
+                        _settle(call, result, unpack, odd)
+            offset += size
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef _settle(tuple call, bytes result, unpack, odd):
+    """What is not a plain value: of a registered type perhaps, or an error."""
+    if result[0] != 0:
+        odd(call, result)
+        return
+    try:
+        value = unpack(result[1:])
+    except Exception:
+        odd(call, result)
+    else:
+        call[0].set_result(value)
+
+
 # -- running -----------------------------------------------------------------------------------
 
 def run_commands(
@@ -476,6 +605,69 @@ def run_commands(
     object flush,
 ):
     """See ``calls.py``."""
+    cdef Writer w
+    w.size = 0
+    w.room = 64 + 32 * <size_t>max(0, count - skip)
+    w.data = <uint8_t*>malloc(w.room)
+    if w.data is NULL:
+        raise MemoryError
+    try:
+        _run(&w, image, offset, count, skip, index, time_us, session, table, slow, events, flush)
+        return PyBytes_FromStringAndSize(<char*>w.data, w.size)
+    finally:
+        free(w.data)
+
+
+cdef int _result(Writer* w, object value, object pack) except -1:
+    """Write what a command returned, as a result; ``w`` is as before if that cannot be done."""
+    cdef size_t start = w.size
+    cdef uint32_t size
+    cdef object packed
+    _ensure(w, RESULT_HEADER + 1)
+    w.size += RESULT_HEADER
+    w.data[w.size] = 0  # Status.OK
+    w.size += 1
+    if value is None:
+        _put(w, 0xC0)
+    else:
+        try:
+            if type(pack) is not _Packer:
+                raise _NotPlain
+            _write(w, value, 0)
+        except MemoryError:
+            raise
+        except Exception:
+            w.size = start
+            packed = (<_Packer>pack).fallback(value) if type(pack) is _Packer else pack(value)
+            return _encoded(w, OK + packed)
+    size = <uint32_t>(w.size - start - RESULT_HEADER)
+    memcpy(w.data + start, &size, 4)
+    return 0
+
+
+cdef int _encoded(Writer* w, bytes result) except -1:
+    """Write a result that is bytes already."""
+    cdef uint32_t size = <uint32_t>PyBytes_GET_SIZE(result)
+    _ensure(w, RESULT_HEADER + size)
+    memcpy(w.data + w.size, &size, 4)
+    w.size += RESULT_HEADER
+    return _bytes(w, PyBytes_AS_STRING(result), size)
+
+
+cdef int _run(
+    Writer* w,
+    bytes image,
+    Py_ssize_t offset,
+    Py_ssize_t count,
+    Py_ssize_t skip,
+    object index,
+    object time_us,
+    object session,
+    dict table,
+    object slow,
+    dict events,
+    object flush,
+) except -1:
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(image)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(image)
     cdef Py_ssize_t position
@@ -485,8 +677,8 @@ def run_commands(
     cdef uint64_t known_resource = 0
     cdef uint32_t known_operation = 0
     cdef tuple entry = None
-    cdef list results = []
     cdef uint64_t at = index
+    cdef size_t before
     cdef object function = None, commit = None, unpack = None, pack = None, value
     for position in range(count):
         if offset < 0 or end - offset < COMMAND_HEADER:
@@ -504,13 +696,14 @@ def run_commands(
                 if entry is not None:
                     known_resource, known_operation = resource, operation
                     function, commit, unpack, pack = entry[0], entry[1], entry[2], entry[3]
+                    commit.time_us = time_us
+                    commit.session = session
             if entry is None:
                 arguments = PyBytes_FromStringAndSize(<char*>data + offset, size)
-                results.append(slow(resource, operation, arguments, index, session))
+                _encoded(w, slow(resource, operation, arguments, index, session))
             else:
                 commit.index = index
-                commit.time_us = time_us
-                commit.session = session
+                before = w.size
                 try:
                     if type(unpack) is _Unpacker:
                         value = function(*(<_Unpacker>unpack).arguments(data + offset, size))
@@ -518,16 +711,13 @@ def run_commands(
                         value = function(
                             *unpack(PyBytes_FromStringAndSize(<char*>data + offset, size))
                         )
-                    if value is None:
-                        results.append(OK_NONE)
-                    elif type(pack) is _Packer:
-                        results.append((<_Packer>pack).pack(value, True))
-                    else:
-                        results.append(OK + pack(value))
+                    _result(w, value, pack)
                 except Exception as problem:
-                    results.append(entry[4](problem))
+                    w.size = before
+                    _encoded(w, entry[4](problem))
+                    entry = None  # that may have fenced the resource
             if events:
                 flush(index)
             at += 1
         offset += size
-    return results
+    return 0

@@ -16,7 +16,7 @@ import struct
 
 from .layout import FormatError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 PREAMBLE = b"COPYCAT\x01"
 
 HEADER = struct.Struct("<IBBH")
@@ -63,6 +63,8 @@ class Frame(enum.IntEnum):
     CHUNK = 68
     CHUNK_REPLY = 69
     STAND = 70
+    READ_INDEX = 71
+    READ_INDEX_REPLY = 72
 
     # founding a cluster
     FOUND_ASK = 80  # msgpack map, see server/bootstrap

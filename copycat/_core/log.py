@@ -175,15 +175,18 @@ class Log:
         return self._recent_bases[self._recent_at(index)]
 
     def images(self, first_index: int, last_index: int) -> list[bytes]:
-        """The whole batches that hold ``first_index`` to ``last_index``."""
+        """The whole batches that hold ``first_index`` to ``last_index``.
+
+        Raises `CorruptLogError` if one that has to be read from the disk rotted there.
+        """
         invariant(
             self.base_index < first_index <= last_index <= self.last_index,
             "images {} to {} were asked of a log that holds what follows {} up to {}",
             first_index, last_index, self.base_index, self.last_index,
         )  # fmt: skip
         found: list[bytes] = []
-        for view, at, size, base, count in self._mapped(first_index):
-            found.append(bytes(view[at : at + size]))
+        for segment, at, size, base, count in self._mapped(first_index):
+            found.append(segment.image(at, size))
             first_index = base + count
             if first_index > last_index:
                 return found
@@ -327,6 +330,11 @@ class Log:
             f"truncation from {from_index} of a log from {self.base_index + 1} to "
             f"{self.last_index}",
         )
+        at = self._recent_at(from_index)
+        invariant(
+            at < 0 or self._recent_bases[at] == from_index,
+            f"truncation from {from_index} would cut a batch",
+        )
         dropped: list[tuple[int, File]] = []
         # The first segment stays, if only for its header: it says where the log begins.
         while len(self._segments) > 1 and self._segments[-1].base_index >= from_index:
@@ -375,8 +383,6 @@ class Log:
         at = self._recent_at(from_index)
         if at >= 0:
             # What is staged or on its way is not in the mapping yet, but it is in memory.
-            if self._recent_bases[at] != from_index:
-                invariant(False, f"truncation from {from_index} would cut a batch")
             gone = sum(framed_size(len(image)) for image in self._recent[at:])
             in_later_segments = sum(
                 framed_size(len(image))
@@ -439,8 +445,8 @@ class Log:
             return self._recent_bases[following] - 1
         return self.last_index
 
-    def _mapped(self, first_index: int) -> Iterator[tuple[memoryview, int, int, int, int]]:
-        """(view, offset, length, base index, count) of the images from ``first_index`` that are
+    def _mapped(self, first_index: int) -> Iterator[tuple[Segment, int, int, int, int]]:
+        """(segment, offset, length, base index, count) of the images from ``first_index`` that are
         not in memory; those are durable, so the mapping has them."""
         end = self._recent_bases[0] if self._recent_bases else self.last_index + 1
         if first_index >= end:
@@ -448,7 +454,7 @@ class Log:
         begin = bisect_right(self._segments, first_index, key=lambda s: s.base_index) - 1
         for segment in self._segments[max(0, begin) :]:
             for at, length, base, count in segment.frames(first_index):
-                yield segment.view, at, length, base, count
+                yield segment, at, length, base, count
                 if base + count >= end:
                     return
 

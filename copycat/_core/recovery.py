@@ -18,6 +18,7 @@ from .kernel import find_frame, scan_frames
 from .layout import CONFIGURATION_FLAG, FRAME_HEADER_SIZE, SEGMENT_DATA_OFFSET, FormatError
 from .log import Log
 from .segment import (
+    DAMAGE_HINT,
     Header,
     NewerFormatError,
     Segment,
@@ -27,11 +28,6 @@ from .segment import (
 from .terms import Terms
 
 log_ = logging.getLogger("copycat.log")
-
-_HINT = (
-    "the entries behind it may exist on the other members only: remove this member's data "
-    "directory and let it rejoin empty; a member that is alone needs its backup"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +73,7 @@ def recover(
     `StorageError` for one of a newer format.
     """
     used, spares, torn = _sort(files, cluster_id, member_uuid)
+    headless = {id_ for id_, _ in torn}
     if used and used[0][1].base_index > base_index + 1:
         # The first segment never became durable; nor did anything else, or it is damage.
         torn = sorted(torn + [(header.segment_id, file) for file, header in used])
@@ -92,7 +89,7 @@ def recover(
             torn = sorted(torn + [(rest.segment_id, file) for file, rest in used[position:]])
             break
         _scan(found, file, header, stride)
-    _refuse_damage(found, [file for _, file in torn])
+    _refuse_damage(found, torn, headless)
     last_id = found.segments[-1].id if found.segments else 0
     torn += [spare for spare in spares if spare[0] < last_id]  # ids must rise along the log
     found.spares = [spare for spare in spares if spare[0] > last_id]
@@ -207,13 +204,13 @@ def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
     found.time_us = time_us or found.time_us
 
 
-def _refuse_damage(found: _Found, suspects: list[File]) -> None:
+def _refuse_damage(found: _Found, suspects: _Files, headless: set[int]) -> None:
     """Raise if a later frame proves that the first missing entry had been durable.
 
     Looked for behind the end of the last segment that chains, and in all the files that do not.
     """
     missing = found.next_index
-    places = [(file, SEGMENT_DATA_OFFSET) for file in suspects]
+    places = [(file, SEGMENT_DATA_OFFSET) for _, file in suspects]
     if found.segments:
         places.insert(0, (found.segments[-1].file, found.segments[-1].end))
     for file, offset in places:
@@ -223,12 +220,23 @@ def _refuse_damage(found: _Found, suspects: list[File]) -> None:
                 break
             offset, base, durable = frame
             if durable >= missing and base > missing:
-                damaged, at = places[0]
+                damaged, at = _first_bad(found, suspects, headless)
                 raise CorruptLogError(
                     f"{damaged.path} is damaged at offset {at}: entry {missing} was durable and "
                     f"cannot be read (entry {base}, which follows it, can)",
                     segment=damaged.path,
                     offset=at,
-                    hint=_HINT,
+                    hint=DAMAGE_HINT,
                 )
             offset += FRAME_HEADER_SIZE
+
+
+def _first_bad(found: _Found, suspects: _Files, headless: set[int]) -> tuple[File, int]:
+    """Where the first missing entry should be: a file and an offset in it."""
+    last = found.segments[-1] if found.segments else None
+    for id_, file in suspects:
+        if last is None or id_ > last.id:
+            if id_ in headless and (last is None or not bytes(last.view[last.end :]).strip(b"\0")):
+                return file, 0  # the segment before ends as it should
+            break
+    return (suspects[0][1], SEGMENT_DATA_OFFSET) if last is None else (last.file, last.end)

@@ -11,9 +11,11 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..errors import CorruptLogError
 from ..ports import File
 from .kernel import crc32
 from .layout import (
+    BATCH_CRC_FROM,
     BATCH_HEADER,
     CHECKSUM_CRC32,
     CUT_MAGIC,
@@ -31,6 +33,10 @@ from .layout import (
 
 SECTOR_BYTES = 512
 """What a disk writes whole or not at all."""
+DAMAGE_HINT = (
+    "the entries behind it may exist on the other members only: remove this member's data "
+    "directory and let it rejoin empty; a member that is alone needs its backup"
+)
 
 
 class Header(NamedTuple):
@@ -194,19 +200,46 @@ class Segment:
         """(image offset, length, base index, count) from the frame that holds ``first_index``.
 
         Only those that begin before offset ``before``: what follows may not be in the mapping yet.
+        Raises `CorruptLogError` at a header that rotted since it was written or recovered.
         """
         if not self._bases:
             return
-        at = self._offsets[max(0, bisect_right(self._bases, first_index) - 1)]
+        position = max(0, bisect_right(self._bases, first_index) - 1)
+        at, expected = self._offsets[position], self._bases[position]
         view = self.view
         end = self.end if before is None else before
         while at < end:
             image = at + FRAME_HEADER_SIZE
-            header = BATCH_HEADER.unpack_from(view, image)
-            length, base, count = header[2], header[4], header[7]
+            _, _, length, _, base, _, _, count, _ = BATCH_HEADER.unpack_from(view, image)
+            _, frame_crc, _, _, _, _, framed = FRAME_HEADER.unpack_from(view, at)
+            if (
+                base != expected
+                or length != framed
+                or crc32(view[image + 4 : image + 8], crc32(view[at + FRAME_CRC_FROM : image]))
+                != frame_crc
+            ):
+                raise self.damaged(at, expected)
             if base + count > first_index:
                 yield image, length, base, count
             at += framed_size(length)
+            expected = base + count
+
+    def image(self, at: int, length: int) -> bytes:
+        """The image at an offset that `frames` gave. Raises `CorruptLogError` if it rotted."""
+        image = bytes(self.view[at : at + length])
+        if crc32(memoryview(image)[BATCH_CRC_FROM:]) != int.from_bytes(image[4:8], "little"):
+            raise self.damaged(at - FRAME_HEADER_SIZE, int.from_bytes(image[16:24], "little"))
+        return image
+
+    def damaged(self, offset: int, index: int) -> CorruptLogError:
+        """The error for a frame at ``offset`` that was whole once: with entry ``index`` in it."""
+        return CorruptLogError(
+            f"{self.file.path} is damaged at offset {offset}: entry {index} was durable and cannot "
+            "be read any more",
+            segment=self.file.path,
+            offset=offset,
+            hint=DAMAGE_HINT,
+        )
 
     def cut(self, from_index: int) -> int:
         """Forget the frames from ``from_index`` on, which must begin one and lie in the mapping.

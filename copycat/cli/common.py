@@ -52,6 +52,7 @@ COMMANDS = {
     "demo": "Watch a real three-process cluster lose its leader, and check that it lost nothing.",
     "serve": "Run one member of a cluster until it is told to stop.",
     "status": "Who leads, and where every member stands.",
+    "members": "List the members, or add, remove, promote and demote one; let another lead.",
     "get": "Print a value of a map.",
     "put": "Set a value of a map.",
 }

@@ -47,6 +47,7 @@ TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a po
 @click.option("--session-timeout", type=float, metavar="SECONDS", help="[default: 5]")
 @click.option("--segment-bytes", type=int, metavar="BYTES", help="Size of a log file.")
 @click.option("--snapshot-bytes", type=int, metavar="BYTES", help="Log between two snapshots.")
+@click.option("--priority", type=int, metavar="N", help="The highest should lead.  [default: 1]")
 @click.option(
     "--config",
     envvar="COPYCAT_CONFIG",
@@ -116,8 +117,6 @@ async def _serve(opening: Opening, settings: dict[str, Any], stop_on_eof: bool) 
 async def _live(opening: Opening, settings: dict[str, Any]) -> None:
     """From recovery to the end; raises what made the member stop by itself."""
     async with opening as member:
-        while member.status()["leader"] is None:  # noqa: ASYNC110 - our client heard it first
-            await asyncio.sleep(0.01)
         _announce(member, settings)
         gc.collect()
         gc.freeze()  # what is there now stays: no full collection has to look at it again

@@ -6,9 +6,10 @@ the time come in, a `Ready` goes out, and the same inputs always give the same `
 Read in this order: ``ready`` (what is asked of the outside, and in which order it must be done),
 ``inputs`` and ``messages``, then ``raft`` (how a step runs and how roles change), ``election``,
 ``replication`` with ``progress`` (the leader's half), ``following`` (the follower's half),
-``reads``. Underneath lie ``standing`` (what a member knows and has promised), ``trail`` (the log
-without its payloads), ``membership`` and ``quorum``; ``invariants`` watches over all of it. The
-section numbers are those of Ongaro's thesis, the H numbers those of the catalogue of hazards.
+``reads`` and ``leases``. Underneath lie ``standing`` (what a member knows and has promised),
+``trail`` (the log without its payloads), ``membership`` and ``quorum``; ``invariants`` watches over
+all of it. The section numbers are those of Ongaro's thesis, the H numbers those of the catalogue of
+hazards.
 """
 
 from .membership import Membership as Membership

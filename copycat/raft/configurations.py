@@ -49,6 +49,10 @@ class Configurations:
             found = entry
         return found
 
+    def since(self, index: int) -> list[Membership]:
+        """What is in force at ``index``, and all that came after it."""
+        return [self.at(index)[1], *(found for at, found in self._entries if at > index)]
+
     def append(self, index: int, membership: Membership) -> None:
         """An entry at ``index`` brings ``membership``."""
         if index > self._base[0]:

@@ -4,6 +4,7 @@ Three defences act together, never one alone (H16): a pre-vote asks whether an e
 won before any term rises; stickiness refuses every vote while the current leader is being heard;
 check-quorum (in ``replication``) makes a leader that lost its followers give up. Fast failover
 waives stickiness for one term, on this member only, once the leader's process is certainly gone.
+A promise that a lease may rest on (``leases``) is waived by nothing but the leader's own bid.
 
 It counts and answers votes; what follows from winning or from a later term is done in ``raft``.
 """
@@ -46,6 +47,11 @@ class Election:
     def postpone(self, seconds: float) -> None:
         """Wait a little longer: perhaps it was us who slept."""
         self.deadline = self._me.now + seconds
+
+    def await_promise(self) -> None:
+        """Try again when the promise in force has run out; perhaps others try then, too."""
+        jitter = self._options.failover_jitter * self._random.random()
+        self.deadline = self._me.promised_until + jitter
 
     def heard_leader(self) -> None:
         """The leader of the current term spoke."""
@@ -133,7 +139,7 @@ class Election:
         A leader itself is: it gives up by itself when a quorum no longer answers.
         """
         me = self._me
-        if me.role is Role.LEADER:
+        if me.role is Role.LEADER or me.is_bound:
             return True
         return (
             me.leader is not None
@@ -154,9 +160,10 @@ class Election:
     def answer_vote(self, request: VoteRequest) -> None:
         """Vote, at most once per term, for a candidate whose log is not behind ours."""
         me = self._me
+        free = me.vote is None and (request.bidden or not me.is_bound)
         granted = (
             request.term == me.term
-            and me.vote in (None, request.sender)
+            and (free or me.vote == request.sender)
             and self._is_up_to_date(request)
         )
         if granted:

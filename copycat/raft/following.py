@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from ..errors import invariant
 from .messages import AppendRequest, AppendResponse, SnapshotChunk, SnapshotResponse
+from .options import RaftOptions
 from .standing import Standing
 
 
 class Following:
     """What a member knows about the leader of the current term."""
 
-    def __init__(self, standing: Standing) -> None:
+    def __init__(self, standing: Standing, options: RaftOptions) -> None:
         self._me = standing
+        self._promise_max_us = options.election_timeout_us
         self._matched = 0
         self._acknowledged = 0
         self._round = 0
         self._answered_round = 0
+        self._promised_round = -1
         self._missing: tuple[int, int] | None = None
         self.enter_term()
 
@@ -33,12 +36,18 @@ class Following:
         self._acknowledged = self._matched
         self._round = 0
         self._answered_round = 0
+        self._promised_round = -1
         self._missing = None
 
     def take(self, request: AppendRequest) -> None:
         """Match, append and commit what a request of the current leader allows."""
         me = self._me
-        self._round = max(self._round, request.round)
+        if request.round >= self._round:
+            self._round = request.round
+            # A leader that is more patient than we are must not make an election wait so long.
+            if 0 < request.lease_us <= self._promise_max_us:
+                me.promise(request.lease_us)
+                self._promised_round = request.round
         if not self._matches(request.prev_index, request.prev_term):
             self._missing = (request.prev_index, request.prev_term)
             return
@@ -97,7 +106,7 @@ class Following:
         self._acknowledged = acknowledged
         answer = AppendResponse(
             me.term, me.name, me.leader, missing is None, acknowledged, self._round,
-            hint_index, hint_term,
+            hint_index, hint_term, self._promised_round == self._round,
         )  # fmt: skip
         me.send(answer)
 

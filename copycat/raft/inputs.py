@@ -41,7 +41,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A linearizable read wants an index at which it may be served (ReadIndex, thesis 6.4)."""
+    """A linearizable read wants an index at which it may be served (ReadIndex, thesis 6.4).
+
+    Any member finds one, as long as it knows a leader.
+    """
 
     id: int
 

@@ -34,7 +34,8 @@ class AppendRequest:
     Outgoing, ``last_index`` names the last entry and the shell fetches the images; incoming, the
     shell has filled ``spans`` and, aligned with them, ``images``, which Raft never looks into.
     ``round`` numbers the leader's rounds within its term: an answer that echoes it proves that the
-    follower still accepted this leader after the round began.
+    follower still accepted this leader after the round began. ``lease_us`` asks for the promise to
+    let nobody else be elected for so many microseconds from the acceptance on; 0 asks for none.
     """
 
     term: int
@@ -47,6 +48,7 @@ class AppendRequest:
     round: int
     spans: tuple[Span, ...] = ()
     images: tuple[bytes, ...] = ()
+    lease_us: int = 0
 
     def says_the_same(self, other: AppendRequest) -> bool:
         """Whether another one, which may go to another peer, has the same content."""
@@ -57,6 +59,7 @@ class AppendRequest:
             and self.round == other.round
             and self.term == other.term
             and self.prev_term == other.prev_term
+            and self.lease_us == other.lease_us
         )
 
 
@@ -66,7 +69,8 @@ class AppendResponse:
 
     On a mismatch ``success`` is False and the hint is the follower's last entry that may match:
     the largest index <= prev_index with a term <= prev_term, with that term (thesis 3.5 refined by
-    skipping whole terms).
+    skipping whole terms). ``promised``: what ``round`` asked for was promised when it was accepted,
+    or later.
     """
 
     term: int
@@ -77,6 +81,7 @@ class AppendResponse:
     round: int
     hint_index: int = 0
     hint_term: int = 0
+    promised: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,33 @@ class Stand:
     to: str
 
 
+@dataclass(frozen=True, slots=True)
+class ReadIndexRequest:
+    """At which index may the sender serve the reads that it has now? (thesis 6.4)
+
+    ``life`` is drawn anew whenever the sender's process starts, ``number`` counts within it: no
+    two requests are ever the same, so an answer belongs to one of them only (H28).
+    """
+
+    term: int
+    sender: str
+    to: str
+    life: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIndexResponse:
+    """The index that the request may be served at, or None: whoever was asked cannot tell."""
+
+    term: int
+    sender: str
+    to: str
+    life: int
+    number: int
+    index: int | None
+
+
 Message = (
     AppendRequest
     | AppendResponse
@@ -149,4 +181,9 @@ Message = (
     | SnapshotChunk
     | SnapshotResponse
     | Stand
+    | ReadIndexRequest
+    | ReadIndexResponse
 )
+
+ANSWERS = (AppendResponse, VoteResponse, SnapshotResponse)
+"""The messages that answer another one."""

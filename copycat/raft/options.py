@@ -21,6 +21,8 @@ class RaftOptions:
             random time up to this.
         commit_notice: seconds after which idle followers are told of a new commit index; under
             load the next entries tell them sooner.
+        clock_drift: the fraction by which any member's clock may run too fast or too slow; a lease
+            is shorter than the promises that it rests on by as much.
         max_append_bytes: of images in one append request (a larger single batch still goes).
         max_inflight: append requests on their way to one peer.
         max_inflight_bytes: of images on their way to one peer.
@@ -33,6 +35,7 @@ class RaftOptions:
     heartbeat: float = 0.2
     failover_jitter: float = 0.02
     commit_notice: float = 0.01
+    clock_drift: float = 0.1
     max_append_bytes: int = 256 << 10
     max_inflight: int = 8
     max_inflight_bytes: int = 4 << 20
@@ -52,3 +55,10 @@ class RaftOptions:
                 f"the failover jitter ({self.failover_jitter} s) must not exceed the election "
                 f"timeout ({self.election_timeout} s)"
             )
+        if self.clock_drift >= 1:
+            raise ConfigurationError(f"clock_drift is a fraction, not {self.clock_drift!r}")
+
+    @property
+    def election_timeout_us(self) -> int:
+        """The election timeout in microseconds, as it travels."""
+        return round(self.election_timeout * 1e6)

@@ -45,7 +45,8 @@ class Progress:
 
     __slots__ = (
         "answering", "asked_round", "commit_told", "heard_at", "in_flight_bytes", "match_index",
-        "name", "next_index", "probed", "round", "since_round", "state", "transfer_at", "windows",
+        "name", "next_index", "probed", "promised_round", "round", "since_round", "state",
+        "transfer_at", "windows",
     )  # fmt: skip
 
     def __init__(self, name: str, next_index: int, now: float) -> None:
@@ -56,6 +57,7 @@ class Progress:
         self.heard_at = now  # of its last answer, in seconds
         self.answering = True  # False: it seems to be gone, so it gets no entries until it answers
         self.round = 0  # the newest round it has answered
+        self.promised_round = 0  # the newest for which it has promised what a lease needs
         self.asked_round = 0  # the newest round it was asked
         self.since_round = 0  # answers to earlier rounds say nothing about the present state
         self.commit_told = 0  # the newest commit index it was sent

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from ..errors import invariant
 from ..ports import Random
+from .asking import Asking
 from .changes import has_to_leave, next_step, objection
 from .configurations import Configurations, Placed
 from .election import NEVER, Election
@@ -37,6 +38,8 @@ from .messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Stand,
@@ -92,10 +95,11 @@ class Raft:
         self._me = me
         self._options = options
         self._election = Election(me, options, random)
-        self._following = Following(me)
+        self._following = Following(me, options)
         self._replication = Replication(me, log, options)
         self._handover = Handover()
-        self._reads = Reads()
+        self._reads = Reads(me)
+        self._asking = Asking(me, random, options.election_timeout)
         self._witness = Witness(me)
         self._wake_at = self._election.deadline
         self._was_late = False
@@ -162,6 +166,23 @@ class Raft:
         """Whether a transfer of leadership is under way: no proposals are taken meanwhile."""
         return self._handover.target is not None
 
+    def lease_index(self, now: float) -> int | None:
+        """An index at which a read may be served at once, by the lease that holds at ``now`` (s).
+
+        None if none does: then the read needs a round like any other. Either way a lease is wanted
+        from now on, and the requests of the next rounds ask for it.
+        """
+        me = self._me
+        if me.role is not Role.LEADER or not self.ready_to_serve:
+            return None
+        if self._replication.has_lease(now) and not self.is_late(now):
+            return me.commit_index
+        return None
+
+    def slept(self) -> None:
+        """The machine slept, which the clock of the steps did not count: no lease holds now."""
+        self._replication.lapse_lease()
+
     def snapshot_replaces_log(self, index: int, term: int) -> bool:
         """Whether a snapshot at ``index`` voids the log, or leaves what follows it in force (H20).
 
@@ -201,6 +222,8 @@ class Raft:
         me = self._me
         me.begin(now)
         late = now - self._wake_at > self._options.election_timeout / 2
+        if late:
+            self._replication.lapse_lease()
         slept, self._was_late = late and not self._was_late, late
         news: list[Input] = []
         for item in inputs:
@@ -213,9 +236,14 @@ class Raft:
         self._keep_time(slept)
         if me.role is not Role.LEADER:
             self._following.answer()
+            self._asking.flush()
         elif not me.ready.elected:  # the no-op is proposed first, and travels with the probes
             self._lead()
         return self._end()
+
+    def is_late(self, now: float) -> bool:
+        """Whether we did nothing for so long that something must have held us up."""
+        return now - self._wake_at > self._options.election_timeout / 2
 
     def _end(self) -> Ready:
         me = self._me
@@ -257,11 +285,13 @@ class Raft:
             if me.role is Role.LEADER:
                 self._reads.waiting.append(news.id)
             else:
-                me.ready.reads_failed += (news.id,)
+                self._asking.add(news.id)
         elif isinstance(news, PeerLost | PeerRefused):
             self._replication.peer_lost(news.name)
-            if isinstance(news, PeerRefused) and news.name == me.leader:
-                self._election.leader_refused()
+            if news.name == me.leader:
+                self._asking.fail()  # what was asked, or its answer, may be lost
+                if isinstance(news, PeerRefused):
+                    self._election.leader_refused()
         elif isinstance(news, Transfer):
             self._begin_transfer(news.to)
         elif isinstance(news, Reconfigure):
@@ -305,8 +335,19 @@ class Raft:
             self._following.take_chunk(message)
         elif isinstance(message, SnapshotResponse):
             self._replication.take_snapshot_answer(message)
+        elif isinstance(message, ReadIndexResponse):
+            self._asking.take(message)
+        elif isinstance(message, ReadIndexRequest):
+            self._receive_read(message)
         elif isinstance(message, Stand) and message.sender == me.leader and me.is_voter:
             self._stand(bidden=True)
+
+    def _receive_read(self, request: ReadIndexRequest) -> None:
+        """Another member has reads: like our own, but only a leader has anything to say."""
+        if self._me.role is Role.LEADER:
+            self._reads.waiting.append(request)
+        else:
+            self._reads.refuse(request)
 
     def _receive_vote_request(self, request: VoteRequest) -> None:
         if request.pre:
@@ -318,18 +359,21 @@ class Raft:
         self._election.answer_vote(request)
 
     def _tell_term(self, message: Message) -> None:
-        """An old leader that still sends has to learn that its term is over."""
+        """An old leader, or who still believes in it, has to learn that its term is over."""
         me = self._me
         if isinstance(message, AppendRequest):
             me.send(AppendResponse(me.term, me.name, message.sender, False, 0, 0))
         elif isinstance(message, SnapshotChunk):
             me.send(SnapshotResponse(me.term, me.name, message.sender, message.index, 0, False))
+        elif isinstance(message, ReadIndexRequest):
+            self._reads.refuse(message)
 
     # -- changes of role -----------------------------------------------------------------------
 
     def _enter_term(self, term: int) -> None:
         """Somebody is in a later term: follow there, without a vote and without a leader."""
         self._step_down()
+        self._asking.fail()
         self._me.enter_term(term)
         self._following.enter_term()
 
@@ -341,7 +385,7 @@ class Raft:
             me.ready.deposed = True
             me.ready.elected = False
             me.ready.configure = None
-            me.ready.reads_failed += tuple(self._reads.fail())
+            self._reads.fail()
             self._replication.stop()
             self._handover.end()
             self._handover.for_good = False
@@ -379,6 +423,7 @@ class Raft:
         """Be a candidate of the next term."""
         me = self._me
         me.role = Role.CANDIDATE
+        self._asking.fail()
         me.enter_term(me.term + 1, vote=me.name)
         self._following.enter_term()
         self._election.ask(pre=False, bidden=bidden)
@@ -404,6 +449,7 @@ class Raft:
                 self._step_down()
         elif not handover.bidden and self._replication.is_level(target):
             handover.bidden = True
+            self._replication.forsake_lease()
             me.send(Stand(me.term, me.name, target))
 
     # -- changing the members ------------------------------------------------------------------
@@ -469,6 +515,8 @@ class Raft:
         elif me.now >= self._election.deadline:
             if slept:
                 self._election.postpone(self._options.heartbeat / 2)
+            elif me.is_bound:
+                self._election.await_promise()
             elif me.is_voter:
                 self._poll()
             else:  # a learner only stops believing in a leader that fell silent
@@ -486,4 +534,4 @@ class Raft:
         if self._handover.target is not None:
             self._hand_over(self._handover.target)
         if self._reads.asked:
-            me.ready.reads = self._reads.confirmed(self._replication.confirmed_round())
+            self._reads.confirmed(self._replication.confirmed_round())

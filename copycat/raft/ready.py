@@ -31,10 +31,15 @@ class Role(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What must survive a crash before anybody hears of it."""
+    """What must survive a crash before anybody hears of it.
+
+    ``promise_us``: the longest promise to let nobody be elected that was given since the term began
+    or that was in force then, in microseconds; 0 if there was none.
+    """
 
     term: int = 0
     vote: str | None = None
+    promise_us: int = 0
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ class Ready:
     configure: Membership | None = None  # leader: append this by `propose_configuration`, now
     deposed: bool = False  # just stopped being leader: proposals without an answer are unknown
     reads: Sequence[tuple[int, int]] = ()  # (id, index): serve once applied
-    reads_failed: tuple[int, ...] = ()  # not leader (any more): ask elsewhere
+    reads_failed: tuple[int, ...] = ()  # no leader could be asked: ask again or elsewhere
     install: tuple[str, ...] = ()  # peers that need a snapshot: begin sending
     chunks: tuple[SnapshotChunk, ...] = ()  # accepted: write, then answer
     snapshot_answers: tuple[SnapshotResponse, ...] = ()  # send the next chunk

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..errors import invariant
+from .leases import Lease
 from .messages import AppendRequest, AppendResponse, SnapshotResponse
 from .options import RaftOptions
 from .progress import PeerStatus, Progress, ProgressState
@@ -44,6 +45,7 @@ class Replication:
         self._log = log
         self._options = options
         self._peers: dict[str, Progress] = {}
+        self._lease = Lease(options)
         self._round = 0
         self._wanted_round = 0  # the newest round that everybody is to be asked
         self._notice_at = NEVER
@@ -69,6 +71,7 @@ class Replication:
             if name not in self._peers:
                 self._peers[name] = Progress(name, me.trail.last_index + 1, me.now)
         self._news = True
+        self._lease.lapse()  # another majority has to have promised
 
     def stop(self) -> None:
         """Leave office."""
@@ -77,6 +80,7 @@ class Replication:
         self._notice_at = self._tick_at = NEVER
         self._counted = -1
         self.first_index = None
+        self._lease.begin_term()
 
     @property
     def wake_at(self) -> float:
@@ -110,6 +114,8 @@ class Replication:
         """
         now = self._me.now
         self._tick_at = now + self._options.heartbeat
+        if self._lease.asked_us:
+            self._lease.review(now)
         self._wanted_round = self.begin_round()
         if excuse_silence:
             return
@@ -153,6 +159,8 @@ class Replication:
     def begin_round(self) -> int:
         """A round that nobody has been asked yet."""
         self._round += 1
+        if self._lease.asked_us:
+            self._lease.began(self._round, self._me.now)
         return self._round
 
     def begin_read_round(self) -> int:
@@ -166,6 +174,32 @@ class Replication:
         peers = self._peers
         return reached(
             me.membership, lambda name: self._round if name == me.name else peers[name].round
+        )
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def has_lease(self, now: float) -> bool:
+        """Whether nobody else can have been elected by local time ``now`` (s); asks for more."""
+        self._lease.want(now)
+        return now < self._lease.until
+
+    def lapse_lease(self) -> None:
+        """Time may have passed that our clock did not count."""
+        self._lease.lapse()
+
+    def forsake_lease(self) -> None:
+        """Somebody is bidden to stand."""
+        self._lease.forsake()
+
+    def _take_promise(self, peer: Progress, round_: int) -> None:
+        me = self._me
+        peers = self._peers
+        peer.promised_round = max(peer.promised_round, round_)
+        self._lease.promised(
+            reached(
+                me.membership,
+                lambda name: self._round if name == me.name else peers[name].promised_round,
+            )
         )
 
     # -- answers -------------------------------------------------------------------------------
@@ -183,6 +217,8 @@ class Replication:
         )  # fmt: skip
         peer.heard(answer.round, me.now)
         self._news = True
+        if answer.promised:
+            self._take_promise(peer, answer.round)
         peer.acknowledge(answer.match_index)
         if answer.success:
             peer.matched(answer.round)
@@ -315,7 +351,7 @@ class Replication:
         prev_term = me.trail.term_at(prev_index) if prev_index else 0
         request = AppendRequest(
             me.term, me.name, peer.name, prev_index, prev_term, last_index,
-            me.commit_index, self._round,
+            me.commit_index, self._round, lease_us=self._lease.asked_us,
         )  # fmt: skip
         me.send(request)
         peer.asked_round = self._round

@@ -20,7 +20,8 @@ class Standing:
 
     __slots__ = (
         "_announced", "_staged", "commit_index", "configurations", "durable_index", "leader",
-        "membership", "name", "now", "ready", "role", "saved", "term", "trail", "vote",
+        "membership", "name", "now", "promise_us", "promised_until", "ready", "role", "saved",
+        "term", "trail", "vote",
     )  # fmt: skip
 
     def __init__(
@@ -38,6 +39,9 @@ class Standing:
         self.term = hard_state.term
         self.vote = hard_state.vote
         self.saved = hard_state  # the newest term and vote known to be on disk
+        # When a promise was given is not written down: all of it may be ahead (H29).
+        self.promise_us = hard_state.promise_us
+        self.promised_until = now + hard_state.promise_us / 1e6
         self.role = Role.FOLLOWER
         self.leader: str | None = None
         self.trail = trail
@@ -62,12 +66,11 @@ class Standing:
 
         Also one that is to be removed may, as long as that is not known to be committed: perhaps
         nobody else has the entries without which no other can win (thesis 4.2.2). Its own vote
-        does not count then.
+        does not count then. After a restart little is known to be committed, so any configuration
+        from there on may be the one that is.
         """
-        return (
-            self.name in self.membership.electors
-            or self.name in self.configurations.at(self.commit_index)[1].electors
-        )
+        possible = self.configurations.since(self.commit_index)
+        return any(self.name in membership.electors for membership in possible)
 
     def begin(self, now: float) -> Ready:
         """Start a step: a fresh `Ready`, and time, which never goes back."""
@@ -78,8 +81,10 @@ class Standing:
 
     def end(self) -> Ready:
         """Finish the step."""
-        if (self.term, self.vote) != (self._announced.term, self._announced.vote):
-            self._announced = self.ready.hard_state = HardState(self.term, self.vote)
+        told = self._announced
+        if self.term != told.term or self.vote != told.vote or self.promise_us != told.promise_us:
+            self._announced = HardState(self.term, self.vote, self.promise_us)
+            self.ready.hard_state = self._announced
         self.ready.commit_index = self.commit_index
         return self.ready
 
@@ -93,6 +98,8 @@ class Standing:
         self.term = term
         self.vote = vote
         self.leader = None
+        if not self.is_bound:
+            self.promise_us = 0  # a restart need not wait for what has run out
 
     def grant(self, candidate: str) -> None:
         """Vote for ``candidate`` in the current term."""
@@ -101,6 +108,19 @@ class Standing:
             f"a second vote in term {self.term}: {candidate} after {self.vote}",
         )
         self.vote = candidate
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a promise to let nobody be elected is in force."""
+        return self.now < self.promised_until
+
+    def promise(self, microseconds: int) -> None:
+        """Let nobody be elected for so long, counted from now by this member's own clock.
+
+        How long is on disk before anybody hears of it; the same promise again costs nothing.
+        """
+        self.promised_until = max(self.promised_until, self.now + microseconds / 1e6)
+        self.promise_us = max(self.promise_us, microseconds)
 
     def commit(self, index: int) -> None:
         """Raise the commit index to ``index``; a smaller one changes nothing."""

@@ -73,8 +73,8 @@ class Access:
             raise forked(self._pid, os.getpid())
         raise WrongLoopError(
             "the client belongs to another event loop",
-            hint="use copycat.sync from other threads, or asyncio.run_coroutine_threadsafe("
-            "..., loop) with the loop it was opened in",
+            hint="from another thread use asyncio.run_coroutine_threadsafe(..., loop) with the "
+            "loop it was opened in",
         )
 
     def new_claim(self) -> bytes:
@@ -109,7 +109,7 @@ class Access:
     ) -> asyncio.Future[Any]:
         """Submit one of the system's commands."""
         self.check()
-        return self.session.command(SYSTEM_RESOURCE, operation, self.pack([*args]), timeout)
+        return self.session.command(SYSTEM_RESOURCE, operation, [*args], timeout)
 
     def ask_system(
         self,
@@ -119,8 +119,7 @@ class Access:
     ) -> asyncio.Future[Any]:
         """Ask one of the system's queries."""
         self.check()
-        arguments = self.pack([*args])
-        return self.session.query(SYSTEM_RESOURCE, operation, arguments, consistency)
+        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency)
 
     def _forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""
@@ -148,6 +147,7 @@ class Resource(Generic[M]):
             )
         self._access = access
         self._session = access.session
+        self._enter, self._queue = access.session.entrance
         self._machine: type[StateMachine] = self.machine
         self._path = normal_path(path)
         self._opened: Opened | None = None
@@ -198,21 +198,24 @@ class Resource(Generic[M]):
     # -- for subclasses; both return at once with something to await ---------------------------
 
     def _command(self, operation: str, args: list[Any], timeout: Duration = None) -> Awaitable[Any]:
-        access = self._access
-        if asyncio.get_running_loop() is not access.loop:
-            access.wrong_place()
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
         opened = self._opened
+        if opened is not None:
+            try:
+                entered: Awaitable[Any] | None = self._enter(
+                    self._queue, opened.resource, opened.ids.get(operation), args, seconds
+                )
+            except SerializationError as problem:
+                raise self._unpackable(operation, args, problem) from None
+            if entered is not None:
+                return entered
+        self._access.check()
         id_ = None if opened is None else opened.ids.get(operation)
         if opened is None or id_ is None:
             return self._open_then(
                 lambda: self._command(operation, args, timeout), operation, timeout
             )
-        try:
-            arguments = access.pack(args)
-        except SerializationError as problem:
-            raise self._unpackable(operation, args, problem) from None
-        seconds = self._timeout if timeout is None else seconds_of(timeout)
-        return self._session.command(opened.resource, id_, arguments, seconds)
+        return self._session.command(opened.resource, id_, args, seconds)
 
     def _query(
         self,
@@ -221,36 +224,30 @@ class Resource(Generic[M]):
         consistency: Consistency | None = None,
         timeout: Duration = None,
     ) -> Awaitable[Any]:
-        access = self._access
-        if asyncio.get_running_loop() is not access.loop:
-            access.wrong_place()
+        self._access.check()
         opened = self._opened
         if opened is None or operation not in opened.ids:
             return self._open_then(
                 lambda: self._query(operation, args, consistency, timeout), operation, timeout
             )
-        try:
-            arguments = access.pack(args)
-        except SerializationError as problem:
-            raise self._unpackable(operation, args, problem) from None
         level = consistency if consistency is not None else self._consistency
         if level is None:
             known = operations_of(self._machine).get(operation)
             level = known.consistency if known is not None else Consistency.LINEARIZABLE
         seconds = self._timeout if timeout is None else seconds_of(timeout)
-        return self._session.query(
-            opened.resource, opened.ids[operation], arguments, level, seconds
-        )
+        try:
+            return self._session.query(
+                opened.resource, opened.ids[operation], args, level, seconds
+            )
+        except SerializationError as problem:
+            raise self._unpackable(operation, args, problem) from None
 
     def _quietly(self, operation: str, args: list[Any]) -> None:
         """Submit a command whose outcome nobody waits for (cleaning up)."""
         opened = self._opened
         if opened is not None and self._session.state is not SessionState.CLOSED:
-            arguments = self._access.pack(args)
             # Without a deadline: it goes out when it can, or becomes pointless with the session.
-            future = self._session.command(
-                opened.resource, opened.ids[operation], arguments, math.inf
-            )
+            future = self._session.command(opened.resource, opened.ids[operation], args, math.inf)
             future.add_done_callback(retrieved)
 
     async def _ready(self, also: tuple[str, ...] = (), timeout: Duration = None) -> Opened:

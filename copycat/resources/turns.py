@@ -17,12 +17,13 @@ from ..errors import (
     CopycatError,
     DeadlineError,
     MisuseError,
+    OutcomeUnknownError,
     OverloadedError,
     SessionExpiredError,
 )
 from ..machine import StateMachine, command, event, query
 from ..scopes import Held
-from ..types import Consistency
+from ..types import Consistency, SessionState
 from .base import Access, Duration, Resource, retrieved, seconds_of
 
 M = TypeVar("M", bound="TurnsMachine")
@@ -137,8 +138,23 @@ class Turns(Resource[M]):
         raise NotImplementedError
 
     async def _take(self, *, wait: bool, timeout: Duration) -> Held | None:
-        """Take a turn; None if it is somebody else's and ``wait`` is not set."""
-        seconds = math.inf if timeout is None else seconds_of(timeout)
+        """Take a turn; None if it is somebody else's and ``wait`` is not set.
+
+        A claim ends with its session: if that ends before the turn has come, a new claim is made
+        under the next session, at the end of the line.
+        """
+        session, loop = self._session, asyncio.get_running_loop()
+        until = math.inf if timeout is None else loop.time() + seconds_of(timeout)
+        while True:
+            id_ = session.id
+            try:
+                return await self._claim(wait=wait, seconds=max(0.0, until - loop.time()))
+            except (SessionExpiredError, OutcomeUnknownError):
+                if session.state is SessionState.CLOSED or session.id == id_ != 0:
+                    raise
+
+    async def _claim(self, *, wait: bool, seconds: float) -> Held | None:
+        """Make one claim, and wait for its turn."""
         opened = await self._ready((), seconds)
         self._refuse_reentry(opened.resource)
         turn = _Waiting(self._access.new_claim())

@@ -16,7 +16,9 @@ from ..config import parse_members
 from ..errors import ConfigurationError
 from ..raft import Membership, Raft
 from ..raft.inputs import Input, Reconfigure, Transfer
+from ..raft.quorum import majority
 from ..types import MemberType
+from .peerwire import is_answer
 from .roster import NOBODY, PlacedRoster, Roster, Rosters, Seat, roster_in
 
 DONE = "done"
@@ -65,7 +67,8 @@ class Administration:
         self._here = here
         self._host = host
         self._newcomers: dict[str, Seat] | None = None  # of the wish that Raft hears next
-        self._heard: PlacedRoster | None = None
+        self._shown: PlacedRoster | None = None  # committed, as somebody else knows
+        self._strangers: set[str] = set()
         self._news = True
         self._wishes: dict[str, Callable[..., Reply]] = {
             "add": self._add,
@@ -98,12 +101,14 @@ class Administration:
         self._news = True
 
     def heard(self, index: int, roster: Roster) -> None:
-        """Somebody unknown showed a committed configuration; our log may be behind it.
+        """Somebody showed a committed configuration; our log may be behind it.
 
-        It only tells whom to speak with: who leads may have been added while we were away.
+        It tells whom to speak with, for who leads may have been added while we were away, and
+        whether we are a member at all.
         """
-        if index > self.rosters.last_index and (self._heard is None or index > self._heard[0]):
-            self._heard = (index, roster)
+        known = self.committed[0] if self._shown is None else self._shown[0]
+        if index > known:
+            self._shown = (index, roster)
             self._news = True
 
     def next_roster(self, membership: Membership) -> Roster:
@@ -125,14 +130,29 @@ class Administration:
         # Once more when it is committed: only then are those who leave not spoken with any more.
         self._news = self.rosters.last_index > commit
         seats = self.rosters.seats_since(commit)
-        if self._heard is not None:
-            if self.rosters.last_index >= self._heard[0]:
-                self._heard = None
-            else:
-                # Only names we do not have: another incarnation of one we have must not get what
-                # our configuration means for the old one, above all not our requests for votes.
-                seats = {**self._heard[1].seats, **seats}
+        self._strangers.clear()
+        if self._shown is not None:
+            index, roster = self._shown
+            if self.committed[0] >= index or self.rosters.at(index) == self._shown:
+                return seats  # our log has it
+            for name, seat in roster.seats.items():
+                known = seats.setdefault(name, seat)
+                if seat.uuid not in (NOBODY, known.uuid) and name != self._host.name:
+                    seats[name] = seat
+                    self._strangers.add(name)
         return seats
+
+    def may_ask(self, name: str) -> bool:
+        """Whether ``name`` may get more than answers from us.
+
+        Another incarnation than the one in our log may not: what our configuration means for the
+        old one must not reach it, above all not our requests for votes.
+        """
+        return name not in self._strangers
+
+    def still_meant(self, held: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """Those of the frames that may leave now: who has the name may be another one by now."""
+        return [(to, frame) for to, frame in held if self.may_ask(to) or is_answer(frame)]
 
     @property
     def committed(self) -> tuple[int, bytes]:
@@ -142,8 +162,12 @@ class Administration:
 
     @property
     def is_out(self) -> bool:
-        """Whether this member's removal is committed."""
-        return self._host.name not in self.rosters.at(self._raft.commit_index)[1].seats
+        """Whether this member's removal is committed, as far as it knows or was shown."""
+        index, roster = self.rosters.at(self._raft.commit_index)
+        if self._shown is not None and self._shown[0] > index:
+            roster = self._shown[1]
+        seat = roster.seats.get(self._host.name)
+        return seat is None or seat.uuid != self._here.uuid
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -282,6 +306,8 @@ class Administration:
             return [REFUSED, f"{to} is no voter"]
         if not self._raft.membership.rivals_of(me):
             return [REFUSED, f"{me} is the only voter"]
+        if to is not None and to not in self._host.peers_up:
+            return [REFUSED, f"{me} cannot reach {to}"]  # nothing is logged while one hands over
         self._host.tell(Transfer(to))
         return [WAIT, f"{me} is handing over"]
 
@@ -289,9 +315,8 @@ class Administration:
         objection = self._raft.objection(wanted)
         if objection is not None:
             # Who is there and only a little behind will have caught up when we are asked again.
-            host = self._host
-            alive = all(name == host.name or name in host.peers_up for name in wanted.voters)
-            return [WAIT if alive else REFUSED, objection]
+            there = {self._host.name, *self._host.peers_up}
+            return [WAIT if majority(wanted, there) else REFUSED, objection]
         self._newcomers = dict(newcomers)
         self._host.tell(Reconfigure(wanted))
         return [WAIT, what]

@@ -37,7 +37,8 @@ _TOO_MUCH = failure(
 class Applied:
     """What applying brought about and a leader has to tell its clients."""
 
-    answers: list[tuple[int, int, list[bytes]]] = field(default_factory=list)  # session, first
+    # Session, first sequence, how many, the results encoded.
+    answers: list[tuple[int, int, int, bytes]] = field(default_factory=list)
     events: list[tuple[int, int, int, bytes]] = field(default_factory=list)  # session, index, prev
     registered: list[tuple[bytes, bytes, int]] = field(default_factory=list)
     """Client uuid, proof, session (0: there is one with another proof; `FULL`: no room)."""
@@ -182,8 +183,8 @@ class Applier:
                 image, at, count, skip, base + skip, self.time_us, id_,
                 self.executor.table, self._slow, self._events, self._flush_events,
             )  # fmt: skip
-            session.answered(results)
-            self._out.answers.append((id_, first + skip, results))
+            session.answered(count - skip, results)
+            self._out.answers.append((id_, first + skip, count - skip, results))
 
     def _slow(
         self, resource: int, operation: int, arguments: bytes, index: int, session: int

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 
+# macOS has no CLOCK_BOOTTIME, but its CLOCK_MONOTONIC counts sleep (``time.monotonic`` does not).
+_COUNTS_SLEEP: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+
 
 class RealClock:
     """This machine's clocks."""
@@ -13,13 +16,8 @@ class RealClock:
 
     def suspended_too(self) -> float:
         """Seconds on the clock that also counts sleep, where the system has one."""
-        return _suspended_too()
+        return time.monotonic() if _COUNTS_SLEEP is None else time.clock_gettime(_COUNTS_SLEEP)
 
     def wall(self) -> float:
         """Seconds since the epoch; may jump."""
         return time.time()
-
-
-def _suspended_too() -> float:
-    boot_time: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)

@@ -95,8 +95,11 @@ class Compaction:
         if snapshot is None or self._bytes >= snapshot.size:
             self.take()
 
-    def take(self) -> int:
-        """Begin to save the state at the applied index, which is returned."""
+    def take(self, *, asked: bool = False) -> int:
+        """Begin to save the state at the applied index, which is returned.
+
+        Who ``asked`` for it gets a ``ValueError`` if the state cannot be encoded.
+        """
         index = self._applier.index
         term = self._store.log.term_at(index)
         if self._under_way or term is None or index == 0 or not self._host.hard_state_is_durable:
@@ -107,6 +110,8 @@ class Compaction:
             body = self._applier.image()
         except SerializationError as problem:
             log.error("%s: no snapshot, so the log cannot be cut: %s", self._host.name, problem)
+            if asked:
+                raise ValueError(f"no snapshot: {problem}") from problem
             return index
         self._under_way = True
 

@@ -9,7 +9,7 @@ clients attach to the new one and send again what was not answered.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from .._core.codec import (
@@ -58,13 +58,19 @@ class Host(Protocol):
     def serving(self) -> bool:
         """Leader, and everything logged before its term is applied."""
 
+    def lease_index(self) -> int | None:
+        """Where a read may be served without asking anybody; None if Raft has to find an index."""
+
+    @property
+    def last_index(self) -> int:
+        """Of the last entry in this member's log."""
+
     @property
     def now(self) -> float:
         """Local time of this turn, in seconds."""
 
-    @property
-    def overloaded(self) -> bool:
-        """Too much is logged and not applied yet."""
+    def overloaded(self, size: int = 0) -> bool:
+        """Too much is logged and not applied yet, or there is no room for ``size`` bytes."""
 
     def admin(self, name: str, arguments: list[object]) -> object:
         """Answer an administrator; raises `CopycatError`."""
@@ -107,6 +113,11 @@ class Desk:
         return self._reads.waits
 
     @property
+    def wake_at(self) -> float:
+        """Local time (s) at which somebody may have waited for too long."""
+        return self._reads.sweep_at
+
+    @property
     def unfinished(self) -> bool:
         """Whether queries could be answered at once, for which the last turn had no room."""
         return self._reads.ready(self._applier.index)
@@ -122,7 +133,7 @@ class Desk:
                 self._admin(connection, payload)
             elif type_ not in self._handlers:
                 raise FormatError(f"clients do not send frames of type {type_}")
-            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded:
+            elif self.run_bytes > HELD_BYTES_MAX and self._host.overloaded():
                 self._reject_frame(connection, type_, payload, Reason.OVERLOADED, RETRY_MS)
             elif self._host.serving:
                 self._handlers[type_](connection, payload)
@@ -173,19 +184,16 @@ class Desk:
         """An id for all linearizable queries of this turn, for which Raft shall find an index."""
         return self._reads.take_fresh()
 
-    def read_index(self, id_: int, index: int) -> None:
-        """The queries behind ``id_`` may be answered once ``index`` is applied."""
-        self._reads.confirmed(id_, index)
-
-    def read_failed(self, id_: int) -> None:
-        """Leadership could not be confirmed for the queries behind ``id_``."""
-        for connection, payload in self._reads.failed(id_):
-            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+    def reads_settled(self, confirmed: Sequence[tuple[int, int]], failed: Sequence[int]) -> None:
+        """What has become of reads: ids with the indexes to be applied first, and lost ones."""
+        for id_, index in confirmed:
+            self._reads.confirmed(id_, index)
+        for id_ in failed:
+            for connection, payload in self._reads.failed(id_):
+                self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
 
     def answer_queries(self) -> None:
         """Answer the waiting queries whose index is applied, as far as a turn has room."""
-        if not self._reads.waits:
-            return
         applied = self._applier.index
         room = ANSWER_BYTES_MAX
         for connection, payload in self._reads.take_ready(applied):
@@ -213,11 +221,11 @@ class Desk:
         for session, index, previous, payload in out.events:
             self._send_event(attached.get(session), session, index, previous, payload)
         applied = self._applier.index
-        for session, first, results in out.answers:
+        for session, first, count, results in out.answers:
             connection = attached.get(session)
             if connection is not None:
-                head = RESULTS_HEAD.pack(session, first, applied, len(results))
-                self._send(connection, Frame.RESULTS, head, encode_results(results))
+                head = RESULTS_HEAD.pack(session, first, applied, count)
+                self._send(connection, Frame.RESULTS, head, results)
         for uuid, proof, session in out.registered:
             connection = self._registering.pop((uuid, proof), None)
             if connection is not None:
@@ -295,7 +303,7 @@ class Desk:
             self._answer_from_cache(connection, session, first, count)
             if skip >= count:
                 return
-        if self._host.overloaded or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
+        if self._host.overloaded(len(payload)) or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
             self._reject(
                 connection, Reason.OVERLOADED, Frame.RUN, count - skip, first + skip, RETRY_MS
             )
@@ -311,7 +319,7 @@ class Desk:
         cached = session.cached(begin, number)
         if cached is not None:
             head = RESULTS_HEAD.pack(session.id, begin, self._applier.index, number)
-            self._send(connection, Frame.RESULTS, head, encode_results(cached))
+            self._send(connection, Frame.RESULTS, head, cached)
 
     def _register(self, connection: int, payload: bytes) -> None:
         fields = self._serializer.unpack(payload)
@@ -367,14 +375,18 @@ class Desk:
         if len(payload) < QUERY_HEAD.size:
             raise FormatError("a query frame ends inside its head")
         _, min_index, _, level = QUERY_HEAD.unpack_from(payload)
-        index: int | None = None  # Raft has to find one
+        index: int | None = None  # Raft has to find one, here or at the leader
         if level == Consistency.SERIALIZABLE:
             index = 0
         elif level == Consistency.SEQUENTIAL:
             index = min_index
-        elif not self._host.leading:
-            self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
-            return
+            if self._host.leading and min_index > self._host.last_index:
+                # A leader has all that anybody can have seen. So it is none any more and does not
+                # know it yet, or the client makes that up: nothing to wait for in either case.
+                self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
+                return
+        elif level == Consistency.LINEARIZABLE_LEASE and self._host.leading:
+            index = self._host.lease_index()
         if not self._reads.add(connection, payload, self._host.now, index):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 

@@ -24,9 +24,11 @@ class PeerFrame:
 
 @dataclass(frozen=True, slots=True)
 class PeerUp:
-    """Our connection to ``peer`` stands: frames to it will leave."""
+    """Our connection to ``peer`` stands: frames to it will leave. The higher its ``priority``, the
+    more it should lead."""
 
     peer: str
+    priority: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,23 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class RosterHeard:
-    """A member that we do not know showed a configuration, committed at ``index``, that has it."""
+    """Another member showed a configuration that is committed at ``index``, newer than ours.
+
+    It has a member that we do not know, or not this incarnation of it; or it has not us.
+    """
 
     index: int
     roster: Roster
 
 
-MemberInput = RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone
+@dataclass(frozen=True, slots=True)
+class Slept:
+    """The machine slept since the turn before, and the clock of the turns counted nothing of it."""
+
+
+MemberInput = (
+    RosterHeard | PeerFrame | PeerUp | PeerDown | ClientFrame | ClientGone | JobDone | Slept
+)
 
 
 @dataclass(slots=True)
@@ -99,6 +111,7 @@ class Effects:
     jobs: Sequence[Job] = ()
     prompt: bool = False  # others wait for these jobs: take their completion in at once
     wake_at: float = 0.0  # call turn again at this clock time at the latest
+    sleep_matters: bool = False  # from now on: begin a turn after a sleep with `Slept`
     leadership: tuple[int, str | None] | None = None  # (term, leader), if that changed
     seats: Mapping[str, Seat] | None = None  # everybody to speak with, if that changed
     committed: tuple[int, bytes] = (0, b"")  # with it: the committed configuration and its index

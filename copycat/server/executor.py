@@ -19,6 +19,7 @@ recurse, both mean a member at its end: it stops.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
@@ -47,10 +48,13 @@ from ..system import FENCED
 from .depth import Level
 
 MESSAGE_MAX = 1000
+TOLD_MAX = 1000
 RETRY_MS = 1000
 """After which a caller may try again what a machine refused as too much."""
 NO_STATE = b""
 """Stands in snapshots for the state of a fenced resource."""
+
+log = logging.getLogger("copycat.machines")
 
 _NO_ARGUMENTS = b"\x90"
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
@@ -146,6 +150,7 @@ class Executor:
         self.table: dict[tuple[int, int], Entry] = {}  # for `run_commands`
         self.name_of: Callable[[int], str | None] = lambda operation: None  # set by System
         self.level: Level | None = None  # set by the applier if user machines may run
+        self._told: set[tuple[str, str, str]] = set()  # what was logged: type, operation, error
 
     def instances(self) -> Iterable[Instance]:
         """Every instance, in creation order."""
@@ -162,7 +167,8 @@ class Executor:
             raise MachineMissing(
                 f"{path} is a {type_name!r}, and this member was started without that machine: "
                 "it cannot apply what the others have agreed on",
-                hint=f"start this member with machines=[{type_name}], then it catches up",
+                hint=f"start this member with the class whose type_name is {type_name!r} among its "
+                "machines (copycat serve ... MODULE:CLASS), then it catches up",
             )
         serializer = self._opaque if is_built_in(type_name) else self._serializer
         try:
@@ -226,7 +232,7 @@ class Executor:
         except InvariantViolated:
             raise
         except Exception as problem:
-            return result_of(problem, instance.serializer)
+            return self._mishap(problem, instance, operation)
 
     def timer(
         self, resource: int, operation: str, arguments: bytes, index: int, time_us: int
@@ -314,7 +320,7 @@ class Executor:
     def _failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
         """The result of a command or hook that raised ``problem``; see the module's docstring."""
         if not isinstance(problem, (RecursionError, *MEMBER_ONLY)):
-            return result_of(problem, instance.serializer)
+            return self._mishap(problem, instance, operation)
         name = operation if isinstance(operation, str) else self.name_of(operation)
         what = f"{instance.type_name}.{name} (index {instance.commit.index})"
         if isinstance(problem, MemoryError) or (
@@ -330,6 +336,17 @@ class Executor:
             return failure(Status.FAILED, type(problem).__name__, instance.fenced)
         raise problem
 
+    def _mishap(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+        """The result of an ordinary exception; where it arose is logged once for each kind."""
+        name = operation if isinstance(operation, str) else self.name_of(operation)
+        where = f"{instance.type_name}.{name} at {instance.path}"
+        if not isinstance(problem, CopycatError) and len(self._told) < TOLD_MAX:
+            kind = (instance.type_name, str(name), type(problem).__name__)
+            if kind not in self._told:
+                self._told.add(kind)
+                log.error("%s raised %s", where, kind[2], exc_info=problem)
+        return result_of(problem, instance.serializer, where)
+
     def _forget_entries(self, id_: int) -> None:
         for key in [key for key in self.table if key[0] == id_]:
             del self.table[key]
@@ -340,10 +357,11 @@ def failure(status: Status, *value: object) -> bytes:
     return bytes((status,)) + Serializer(opaque=True).pack(list(value))
 
 
-def result_of(problem: Exception, serializer: Serializer) -> bytes:
+def result_of(problem: Exception, serializer: Serializer, where: str = "the operation") -> bytes:
     """The result that tells a caller about ``problem``, free of anything member-specific."""
-    # Only a text is taken as it is: the repr of anything else may differ from member to member.
-    text = problem.args[0] if problem.args and isinstance(problem.args[0], str) else ""
+    # Only texts and numbers are taken: the repr of anything else may differ from member to member.
+    first = problem.args[0] if problem.args else ""
+    text = str(first) if type(first) in (str, int, float, bool) else ""
     message = _ADDRESS.sub("0x…", text)[:MESSAGE_MAX]
     if isinstance(problem, Rejected):
         return failure(Status.REJECTED, message)
@@ -354,7 +372,7 @@ def result_of(problem: Exception, serializer: Serializer) -> bytes:
             return bytes((Status.CONFLICT,)) + serializer.pack([message, problem.current])
         except SerializationError:
             return failure(Status.CONFLICT, message, None)
-    return failure(Status.FAILED, type(problem).__name__, message)
+    return failure(Status.FAILED, type(problem).__name__, message, where[:MESSAGE_MAX])
 
 
 def is_built_in(type_name: str) -> bool:
@@ -366,8 +384,12 @@ def _state_of(instance: Instance) -> bytes:
     """The state for a snapshot; raises `SerializationError` whatever the machine's own raises."""
     try:
         return instance.serializer.pack_state(instance.machine.snapshot())
-    except (SerializationError, InvariantViolated):
+    except InvariantViolated:
         raise
+    except SerializationError as problem:
+        raise SerializationError(
+            f"the state of {instance.type_name} at {instance.path}: {problem}", hint=problem.hint
+        ) from problem
     except Exception as problem:
         raise SerializationError(
             f"snapshot() of {instance.type_name} at {instance.path} raised {type(problem).__name__}"

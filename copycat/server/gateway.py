@@ -41,7 +41,7 @@ TURN_BYTES = 1 << 20
 """Input bytes of one client in one turn, beyond which it is not read until the turn is over."""
 
 _CLIENT_FRAMES = range(Frame.REGISTER, Frame.ADMIN + 1)
-_PEER_FRAMES = range(Frame.APPEND, Frame.STAND + 1)
+_PEER_FRAMES = range(Frame.APPEND, Frame.READ_INDEX_REPLY + 1)
 
 log = logging.getLogger("copycat.gateway")
 
@@ -121,10 +121,17 @@ class Gateway:
         network: the Network door.
         on_ask: called with (connection, payload) for a FOUND_ASK frame.
         max_clients: client connections at the same time.
+        priority: of this member, told to the others.
     """
 
     def __init__(
-        self, name: str, network: Network, on_ask: OnAsk, *, max_clients: int = 10_000
+        self,
+        name: str,
+        network: Network,
+        on_ask: OnAsk,
+        *,
+        max_clients: int = 10_000,
+        priority: int = 1,
     ) -> None:
         self.name = name
         self.push: Push = lambda input_: None
@@ -132,11 +139,12 @@ class Gateway:
         self._network = network
         self._on_ask = on_ask
         self._max_clients = max_clients
+        self._priority = priority
         self._server: Server | None = None
         self._identity: Identity | None = None
         self._seats: Mapping[str, Seat] = {}
         self._addresses: dict[str, str] = {}
-        self._committed_index = 0
+        self._committed: tuple[int, bytes] = (0, b"")
         self._leadership: tuple[int, str | None] = (0, None)
         self._on_member: Callable[[str], None] | None = None
         self._strangers: OrderedDict[Incoming, None] = OrderedDict()
@@ -221,13 +229,15 @@ class Gateway:
         who = "a client that has left" if incoming is None else incoming.protocol.peer
         self.complaints.add(asyncio.get_running_loop().time(), f"{self.name}: {who}: {message}")
 
-    def follow(self, seats: Mapping[str, Seat], committed_index: int = 0) -> None:
+    def follow(
+        self, seats: Mapping[str, Seat], committed: tuple[int, bytes] = (0, b"")
+    ) -> None:
         """These are the members now: clients are told, and who is not among them has to go.
 
-        ``committed_index`` is that of the configuration that is known to be committed here.
+        ``committed`` is the configuration that is known to be committed here, and its index.
         """
         before = self._addresses
-        self._committed_index = committed_index
+        self._committed = committed
         self._take_seats(seats)
         for name, incoming in list(self._members.items()):
             seat = seats.get(name)
@@ -361,8 +371,9 @@ class Gateway:
         if identity is not None:
             term, leader = self._leadership
             welcome = Welcome(
-                identity.cluster, self.name, identity.uuid, term, leader, self._addresses
-            )
+                identity.cluster, self.name, identity.uuid, term, leader, self._addresses,
+                self._priority,
+            )  # fmt: skip
             incoming.protocol.write(welcome.frame())
 
     def _judge(self, hello: Hello) -> Refusal | None:
@@ -396,7 +407,7 @@ class Gateway:
     def _is_news(self, hello: Hello) -> bool:
         """Whether it was added while we were away: it shows a newer configuration that has it."""
         index, encoded = hello.configuration
-        if index <= self._committed_index:
+        if index <= self._committed[0]:
             return False
         roster = Roster.decode(encoded)
         seat = roster.seats.get(hello.name)
@@ -412,18 +423,20 @@ class Gateway:
                 SecurityError.code,
                 f"{hello.name!r} is not another member of cluster {identity.cluster.hex()[:8]}",
             )
+        if (seat is None or seat.uuid != hello.uuid) and self._is_news(hello):
+            return None
         if seat is None:
-            if self._is_news(hello):
-                return None
             return Refusal(
                 MembershipError.code,
                 f"{hello.name!r} is no member of cluster {identity.cluster.hex()[:8]}: it was "
                 f"removed, or {self.name} has not heard yet that it was added",
+                self._committed,
             )
         if seat.uuid != hello.uuid:
             return Refusal(
                 SecurityError.code,
                 f"{hello.name} is another incarnation than the {hello.name} of cluster "
                 f"{identity.cluster.hex()[:8]}: its data was lost or replaced, so it takes no part",
+                self._committed,
             )
         return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .._core.calls import run_commands
-from .._core.kernel import encode_run
+from .._core.kernel import decode_results, encode_run
 from .._core.layout import RUN_HEADER_SIZE, Kind
 from ..machine import StateMachine, command
 from ..serializer import Serializer
@@ -52,9 +52,10 @@ def level_for(machines: Mapping[str, type[StateMachine]]) -> Level | None:
         return executor.command(resource, operation, arguments, index, 0, session)
 
     def once() -> int:
-        (result,) = run_commands(
+        results = run_commands(
             run, RUN_HEADER_SIZE, 1, 0, 1, 0, 0, executor.table, slow, {}, lambda index: None
         )
+        (result,) = decode_results(results, 0, 1)
         value = serializer.unpack(result[1:])
         return value if isinstance(value, int) else 0
 

@@ -20,6 +20,7 @@ from ..connection import WRITE_LIMIT, Complaints, FrameProtocol
 from ..errors import UnavailableError
 from ..handshake import MEMBER, Hello, Refusal, Welcome
 from ..ports import Network, Random
+from ..types import Address
 from .effects import PeerDown, PeerUp
 from .identity import Identity
 from .roster import NOBODY, Seat
@@ -64,6 +65,7 @@ class Link:
         self.dropped = 0  # frames that found no link
         self.problem = "not connected yet"
         self._uuid = seat.uuid
+        self._priority = 1
         self._context = context
         self._protocol: FrameProtocol | None = None
         self._reported: bool | None = True  # None: broke, and nobody was told
@@ -184,6 +186,7 @@ class Link:
             return f"{self.address} belongs to another cluster"
         if (welcome.name, welcome.uuid) != (self.peer, self._uuid):
             return f"{self.address} is {welcome.name}, not the {self.peer} of our cluster"
+        self._priority = welcome.priority
         return None
 
     def _stands(self, protocol: FrameProtocol) -> None:
@@ -195,7 +198,7 @@ class Link:
         if protocol.open:
             self.up = True
             self._reported = None
-            self._context.push(PeerUp(self.peer))
+            self._context.push(PeerUp(self.peer, self._priority))
 
     def _broke(self, loop: asyncio.AbstractEventLoop) -> None:
         self._protocol = None
@@ -295,6 +298,16 @@ class Links:
         link = self._links.get(peer)
         if link is not None:
             link.nudge()
+
+    @property
+    def addresses(self) -> set[Address]:
+        """Of all peers that have a link, up or not."""
+        return {link.address for link in self._links.values()}
+
+    @property
+    def shown(self) -> tuple[int, bytes]:
+        """The configuration that handshakes show, and its index."""
+        return (0, b"") if self._context is None else self._context.committed
 
     def problems(self) -> dict[str, str]:
         """Why each peer that is not connected is not."""

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from dataclasses import dataclass
 
 from .._core import layout
-from .._core.kernel import encode_run, seal_batch
-from .._core.layout import BATCH_HEADER_SIZE, FormatError, Kind
+from .._core.layout import FormatError
 from .._core.log import Log
-from ..errors import CopycatError, MembershipError
+from ..errors import MembershipError
 from ..ports import Random
-from ..raft import Membership, Raft, RaftOptions, Role, Trail
+from ..raft import Raft, RaftOptions, Role, Trail
 from ..raft.inputs import (
     Campaign,
     Durable,
@@ -35,10 +33,9 @@ from ..raft.inputs import (
     Transfer,
     Yield,
 )
-from ..raft.messages import AppendRequest, Message
+from ..raft.messages import ANSWERS, AppendRequest, Message
 from ..raft.progress import ProgressState
 from ..raft.ready import HardState
-from ..serializer import Serializer
 from .administration import Administration
 from .applier import Applier
 from .compaction import Compaction
@@ -54,8 +51,11 @@ from .effects import (
     PeerFrame,
     PeerUp,
     RosterHeard,
+    Slept,
 )
+from .leading import Leading
 from .peerwire import decode_message, encode_message
+from .preference import Preference
 from .report import status_of
 from .roster import PlacedRoster, Rosters, newer
 from .shortage import Shortage
@@ -74,7 +74,7 @@ APPLY_LAG = 512
 
 @dataclass(frozen=True, slots=True)
 class MemberOptions:
-    """Limits of one member, in bytes."""
+    """Limits of one member, in bytes, and its rank."""
 
     raft: RaftOptions
     pipeline_batches: int = 4  # proposed and not committed; what comes meanwhile is gathered
@@ -83,6 +83,7 @@ class MemberOptions:
     apply_bytes: int = 4 << 20  # applied in one turn at most, so that heartbeats are not starved
     snapshot_bytes: int = 64 << 20  # of log applied since the last snapshot: time for a new one
     retain_bytes: int = 256 << 20  # of log kept beyond the snapshot for followers that lag
+    priority: int = 1  # of several members that could lead, the highest should
 
 
 class Member:
@@ -104,7 +105,6 @@ class Member:
         self._store = store
         self._applier = applier
         self._options = options
-        self._wall_us = wall_us
         self._random = random
         self._now = now
         log_ = store.log
@@ -121,7 +121,6 @@ class Member:
         self._desk = Desk(applier, self)
         self._sender = Sender(store.snapshots, self)
         self._receiver = Receiver(store.snapshots, self)
-        self._serializer = Serializer(opaque=True)
         self._effects = Effects()
         self._inputs: list[Input] = []  # for Raft's next step
         self._entry_bytes = 0  # received, in `_inputs`...
@@ -133,19 +132,20 @@ class Member:
             store, applier, self._raft, self._sender, self._administration,
             snapshot_bytes=options.snapshot_bytes, retain_bytes=options.retain_bytes, host=self,
         )  # fmt: skip
-        self._term_start = 0  # index of the first entry of the term this member leads
+        self._leading = Leading(
+            name, self._raft, store, applier, self._desk, self._administration,
+            pipeline_batches=options.pipeline_batches, batch_bytes=options.batch_bytes,
+            backlog_bytes=options.backlog_bytes, wall_us=wall_us, now=now,
+        )  # fmt: skip
         self._serving = False
-        self._clock_base = (0, 0.0)  # log time in us at a local time in s, while leading
         self._raft_wake_at = now  # when Raft has to be stepped at the latest
-        self._tick_at = math.inf  # local time at which log time has to advance at the latest
-        self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
-        self._backlog_bytes = 0
         self.peers_up: set[str] = set()
         self._alone = len(self._raft.membership.electors) == 1
         self._leadership: tuple[int, str | None] | None = None  # as the shell knows it
         self._apply_at = math.inf  # local time at which what is committed is applied at the latest
         self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
         self._shortage = Shortage(store)
+        self._preference = Preference(options.priority, options.raft.election_timeout)
         self._is_out = False  # removed from the cluster
 
     # -- one turn ------------------------------------------------------------------------------
@@ -163,12 +163,16 @@ class Member:
             read = self._desk.take_read()
             if read is not None:
                 self._inputs.append(Read(read))
+        heir = self._preference.heir(self._raft, self.peers_up, now)
+        if heir is not None:
+            log.info("%s hands over to %s, whose priority is higher", self.name, heir)
+            self._inputs.append(Transfer(heir))
         if self._inputs or now >= self._raft_wake_at:
             self._step()
-        if self._serving and self._propose():
+        if self._serving and self._leading.propose(now):
             self._step()
-        if self._apply() and self._propose():  # those who waited until it serves come first
-            self._step()
+        if self._apply() and self._leading.propose(now):
+            self._step()  # those who waited until it serves come first
         if not self._desk.is_idle:
             self._desk.answer_queries()
         self._compaction.when_due()
@@ -182,7 +186,7 @@ class Member:
         self._mind_members()
         # A follower's leader, or a lone member's client, waits for what these jobs make durable.
         effects.prompt = not self._raft.is_leader or self._alone
-        effects.wake_at = self._wake_at()
+        effects.wake_at = min(self._wake_at(), self._desk.wake_at)
         return effects
 
     def _take_in(self, input_: MemberInput) -> bool:
@@ -219,9 +223,12 @@ class Member:
             if input_.refused:
                 self._inputs.append(PeerRefused(input_.peer))
         elif isinstance(input_, PeerUp):
+            self._preference.heard(input_.peer, input_.priority)
             self._peer_up(input_.peer)
         elif isinstance(input_, RosterHeard):
             self._administration.heard(input_.index, input_.roster)
+        elif isinstance(input_, Slept):
+            self._raft.slept()
         return True
 
     def _peer_up(self, peer: str) -> None:
@@ -262,12 +269,10 @@ class Member:
             self.send(message)
         if ready.deposed:
             self._serving = False
-            self._under_way.clear()
+            self._leading.deposed()
             self._desk.deposed()
-        for id_, index in ready.reads:
-            self._desk.read_index(id_, index)
-        for id_ in ready.reads_failed:
-            self._desk.read_failed(id_)
+        if ready.reads or ready.reads_failed:
+            self._desk.reads_settled(ready.reads, ready.reads_failed)
         for peer in ready.install:
             self._sender.begin(peer)
         for answer in ready.snapshot_answers:
@@ -275,15 +280,17 @@ class Member:
         for chunk in ready.chunks:
             self._receiver.chunk(chunk)
         if ready.elected:
-            if not self._begin_term():
+            if not self._leading.begin_term(self._now):
                 self._inputs.append(Yield(2 * self._options.raft.election_timeout))
             self._step()  # which sends it
-        elif ready.configure is not None and self._configure(ready.configure):
+        elif ready.configure is not None and self._leading.configure(ready.configure, self._now):
             self._step()
         self._administration.stepped()
 
     def send(self, message: Message) -> None:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
+        if not (isinstance(message, ANSWERS) or self._administration.may_ask(message.to)):
+            return
         if isinstance(message, AppendRequest) and message.last_index > message.prev_index:
             frame = self._append_frame(message)
         else:
@@ -305,7 +312,7 @@ class Member:
         self._inputs.append(Saved(state.term, state.vote))
         if state == self._unsaved:
             self._unsaved = None
-            self._effects.peer_frames += self._held
+            self._effects.peer_frames += self._administration.still_meant(self._held)
             self._held = []
 
     def log_durable(self, index: int) -> None:
@@ -325,100 +332,6 @@ class Member:
         """Have the shell run a job after this turn."""
         self._jobs.append(job)
 
-    # -- leading -------------------------------------------------------------------------------
-
-    def _begin_term(self) -> bool:
-        """Elected: the first entry of the term carries old entries to commitment (H11).
-
-        False if the disk has no room even for that one.
-        """
-        last_us = max(self._store.log.last_time_us, self._applier.time_us)
-        # Log time goes on where it stopped, by this member's monotonic clock alone (H40); only
-        # the very first leader of a cluster looks at the calendar.
-        self._clock_base = (last_us or self._wall_us, self._now)
-        types = sorted(self._applier.executor.machines)
-        arguments = self._serializer.pack([self.name, types])
-        run = encode_run(Kind.INITIALIZE, 0, 0, 0, [(0, 0, arguments)])
-        if not self._store.make_room([BATCH_HEADER_SIZE + len(run)]):
-            return False
-        self._term_start = self._log([run])
-        return True
-
-    def _propose(self) -> bool:
-        """Log what the desk admitted, cut into batches, or a tick if log time has to advance."""
-        runs = self._desk.runs
-        ticking = not runs
-        under_way = self._under_way
-        while under_way and under_way[0] <= self._raft.commit_index:
-            under_way.popleft()
-        if self._raft.handing_over:
-            return False
-        if runs:
-            if len(under_way) >= self._options.pipeline_batches:
-                return False  # they form a larger batch with whatever comes until one commits
-            self._desk.runs = []
-            self._desk.run_bytes = 0
-        else:
-            if self._now < self._tick_at or not self._tick_is_due():
-                return False
-            runs = [encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")])]
-        logged = 0
-        while logged < len(runs):
-            end, size = logged + 1, len(runs[logged])
-            while end < len(runs) and size + len(runs[end]) <= self._options.batch_bytes:
-                size += len(runs[end])
-                end += 1
-            if not self._store.make_room((BATCH_HEADER_SIZE + size,)):
-                if not ticking:  # they wait for space, or for another leader
-                    self._desk.runs = runs[logged:]
-                    self._desk.run_bytes = sum(map(len, self._desk.runs))
-                break
-            self._log(runs[logged:end])
-            logged = end
-        return logged > 0
-
-    def _log(self, runs: list[bytes]) -> int:
-        """Give runs the next indexes, seal them into one image, stage it; the first index."""
-        count = sum(int.from_bytes(run[4:8], "little") for run in runs)
-        base = self._raft.propose(count)
-        if base is None:
-            raise CopycatError("a batch was cut by a member that does not lead")
-        self._stage(runs, base, count)
-        return base
-
-    def _stage(self, runs: list[bytes], base: int, count: int, flags: int = 0) -> None:
-        image = seal_batch(runs, base, self._raft.term, self._log_time_us(), flags)
-        self._store.log.append(image)
-        self._under_way.append(base + count - 1)
-        self._backlog_bytes += len(image)
-
-    def _configure(self, membership: Membership) -> bool:
-        """Log the configuration that Raft wants; False if the disk has no room for it now."""
-        roster = self._administration.next_roster(membership)
-        run = roster.run()
-        if not self._store.make_room([BATCH_HEADER_SIZE + len(run)]):
-            return False
-        index = self._raft.propose_configuration(membership)
-        if index is None:
-            return False
-        self._stage([run], index, 1, layout.CONFIGURATION_FLAG)
-        self._administration.appended(index, roster)
-        log.info("%s: members at index %d: %s", self.name, index, membership)
-        return True
-
-    def _log_time_us(self) -> int:
-        base_us, since = self._clock_base
-        elapsed = int((self._now - since) * 1e6)
-        return max(base_us + elapsed, self._store.log.last_time_us)
-
-    def _tick_is_due(self) -> bool:
-        """A session or timer is overdue and nothing logged so far says so."""
-        deadline = self._applier.next_deadline_us()
-        return (
-            deadline is not None
-            and self._store.log.last_time_us <= deadline < self._log_time_us()
-        )
-
     # -- applying ------------------------------------------------------------------------------
 
     def _apply(self) -> bool:
@@ -435,18 +348,18 @@ class Member:
                 for image in log_.images(first, min(last, commit)):
                     applier.apply(image)
                     size += len(image)
-                if first >= self._term_start:
-                    self._backlog_bytes -= size
+                self._leading.applied(first, size)
                 budget -= size
                 self._compaction.applied(size)
             out = applier.take()
             if self._serving:
                 self._desk.answer(out)
-        if self._serving or not self._raft.ready_to_serve or applier.index < self._term_start:
+        if self._serving or not self._raft.ready_to_serve:
+            return False
+        if applier.index < self._leading.term_start:
             return False
         self._serving = True
-        self._backlog_bytes = 0
-        self._tick_at = self._now
+        self._leading.began_serving(self._now)
         self._desk.began_serving()
         return True
 
@@ -461,23 +374,16 @@ class Member:
             self._apply_at = self._now + APPLY_DELAY_S
         return self._now >= self._apply_at
 
-    @property
-    def overloaded(self) -> bool:
+    def overloaded(self, size: int = 0) -> bool:
         """Whether too much of what this leader logged is not applied yet, or its disk is full."""
-        queued = self._desk.run_bytes
-        return (
-            self._backlog_bytes + queued > self._options.backlog_bytes
-            or self._store.is_short(queued)
-        )
+        return self._leading.overloaded(size)
 
     # -- a full disk ---------------------------------------------------------------------------
 
     def _mind_shortage(self) -> None:
         """The disk is full: cut the log if that can be, and let another member lead."""
         if self._serving:
-            # Commands are refused, so log time stands still, as without a leader: no session
-            # expires for what it could not say.
-            self._clock_base = (self._store.log.last_time_us, self._now)
+            self._leading.stop_log_time(self._now)
         if self._shortage.attempt_is_due(self._now):
             self._compaction.take()
             self._shortage.report(self.name)
@@ -554,6 +460,16 @@ class Member:
         """Whether it leads and has applied everything from before its term."""
         return self._serving
 
+    def lease_index(self) -> int | None:
+        """An index at which a read may be served by this turn's lease; None without one."""
+        self._effects.sleep_matters = True
+        return self._raft.lease_index(self._now) if self._serving else None
+
+    @property
+    def last_index(self) -> int:
+        """Of the last entry in its log."""
+        return self._raft.last_index
+
     @property
     def leadership(self) -> tuple[int, str | None]:
         """(term, leader's name or None): clients are told when it changes."""
@@ -564,8 +480,11 @@ class Member:
         return self._administration.request(name, arguments)
 
     def take_snapshot(self) -> int:
-        """Begin to save the state; returns the index it stands for."""
-        return self._compaction.take()
+        """Begin to save the state; returns the index it stands for.
+
+        Raises ``ValueError`` if it cannot be encoded.
+        """
+        return self._compaction.take(asked=True)
 
     def status(self) -> dict[str, object]:
         """Where this member stands."""
@@ -579,15 +498,7 @@ class Member:
             return min(self._raft_wake_at, self._apply_at) if put_off else self._now
         if not self._serving or self._raft.handing_over:
             return self._raft_wake_at
-        deadline = self._applier.next_deadline_us()
-        if deadline is None or self._store.log.last_time_us > deadline:
-            self._tick_at = math.inf  # what is logged says so already, once it is applied
-        else:
-            base_us, since = self._clock_base
-            self._tick_at = since + (deadline - base_us) / 1e6 + 0.001
-        if self._tick_at <= self._now:  # it waits for a batch to commit, or for space on the disk
-            self._tick_at = self._now + (0.001 if self._store.full is None else 0.1)
-        return min(self._raft_wake_at, self._tick_at)
+        return min(self._raft_wake_at, self._leading.wake_at(self._now))
 
 
 def _trail(log_: Log) -> Trail:

@@ -15,6 +15,8 @@ from ..raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
@@ -24,7 +26,7 @@ from ..raft.messages import (
 )
 from .roster import roster_in
 
-_APPEND = struct.Struct("<QQQQQQ")
+_APPEND = struct.Struct("<QQQQQQQ")
 _APPEND_SIZE = _APPEND.size
 _APPEND_REPLY = struct.Struct("<QBQQQQ")
 _VOTE = struct.Struct("<QQQB")
@@ -32,6 +34,16 @@ _STAND = struct.Struct("<Q")
 _VOTE_REPLY = struct.Struct("<QBB")
 _CHUNK = struct.Struct("<QQQQQ")
 _CHUNK_REPLY = struct.Struct("<QQQB")
+_READ_INDEX = struct.Struct("<QQQ")
+_READ_INDEX_REPLY = struct.Struct("<QQQQB")
+
+
+_ANSWERS = (Frame.APPEND_REPLY, Frame.VOTE_REPLY, Frame.CHUNK_REPLY)
+
+
+def is_answer(frame: bytes) -> bool:
+    """Whether a whole frame answers a message."""
+    return HEADER.unpack_from(frame)[1] in _ANSWERS
 
 
 def encode_message(message: Message, images: list[bytes] | None = None) -> bytes:
@@ -39,12 +51,12 @@ def encode_message(message: Message, images: list[bytes] | None = None) -> bytes
     m = message
     if isinstance(m, AppendRequest):
         head = _APPEND.pack(
-            m.term, m.prev_index, m.prev_term, m.last_index, m.commit_index, m.round
+            m.term, m.prev_index, m.prev_term, m.last_index, m.commit_index, m.round, m.lease_us
         )
         return _frame(Frame.APPEND, head, images or [])
     if isinstance(m, AppendResponse):
         head = _APPEND_REPLY.pack(
-            m.term, m.success, m.match_index, m.round, m.hint_index, m.hint_term
+            m.term, m.success | m.promised << 1, m.match_index, m.round, m.hint_index, m.hint_term
         )
         return _frame(Frame.APPEND_REPLY, head, [])
     if isinstance(m, VoteRequest):
@@ -56,6 +68,11 @@ def encode_message(message: Message, images: list[bytes] | None = None) -> bytes
         return _frame(Frame.CHUNK, head, [m.data])
     if isinstance(m, SnapshotResponse):
         return _frame(Frame.CHUNK_REPLY, _CHUNK_REPLY.pack(m.term, m.index, m.offset, m.done), [])
+    if isinstance(m, ReadIndexRequest):
+        return _frame(Frame.READ_INDEX, _READ_INDEX.pack(m.term, m.life, m.number), [])
+    if isinstance(m, ReadIndexResponse):
+        head = _READ_INDEX_REPLY.pack(m.term, m.life, m.number, m.index or 0, m.index is not None)
+        return _frame(Frame.READ_INDEX_REPLY, head, [])
     return _frame(Frame.STAND, _STAND.pack(m.term), [])
 
 
@@ -63,7 +80,8 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
     """The message in a frame's payload; raises `FormatError` if it is none."""
     try:
         if type_ == Frame.APPEND:
-            term, prev_index, prev_term, last, commit, round_ = _APPEND.unpack_from(payload)
+            head = _APPEND.unpack_from(payload)
+            term, prev_index, prev_term, last, commit, round_, lease_us = head
             spans = []
             images = []
             reached = prev_index
@@ -85,16 +103,16 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
                 raise FormatError("an append does not end where it says")
             return AppendRequest(
                 term, sender, to, prev_index, prev_term, last, commit, round_,
-                tuple(spans), tuple(images),
+                tuple(spans), tuple(images), lease_us,
             )  # fmt: skip
         if type_ == Frame.APPEND_REPLY:
-            term, success, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
-            return AppendResponse(term, sender, to, bool(success), match, round_, hint, hint_term)
+            term, flags, match, round_, hint, hint_term = _APPEND_REPLY.unpack(payload)
+            return AppendResponse(
+                term, sender, to, bool(flags & 1), match, round_, hint, hint_term, bool(flags & 2)
+            )
         if type_ == Frame.VOTE:
             term, last, last_term, flags = _VOTE.unpack(payload)
-            return VoteRequest(
-                term, sender, to, last, last_term, bool(flags & 1), bool(flags & 2)
-            )
+            return VoteRequest(term, sender, to, last, last_term, bool(flags & 1), bool(flags & 2))
         if type_ == Frame.VOTE_REPLY:
             term, granted, pre = _VOTE_REPLY.unpack(payload)
             return VoteResponse(term, sender, to, bool(granted), bool(pre))
@@ -107,6 +125,12 @@ def decode_message(type_: int, payload: bytes, sender: str, to: str) -> Message:
         if type_ == Frame.CHUNK_REPLY:
             term, index, offset, done = _CHUNK_REPLY.unpack(payload)
             return SnapshotResponse(term, sender, to, index, offset, bool(done))
+        if type_ == Frame.READ_INDEX:
+            term, life, number = _READ_INDEX.unpack(payload)
+            return ReadIndexRequest(term, sender, to, life, number)
+        if type_ == Frame.READ_INDEX_REPLY:
+            term, life, number, index, known = _READ_INDEX_REPLY.unpack(payload)
+            return ReadIndexResponse(term, sender, to, life, number, index if known else None)
         if type_ == Frame.STAND:
             (term,) = _STAND.unpack(payload)
             return Stand(term, sender, to)

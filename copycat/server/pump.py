@@ -14,13 +14,18 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
+from ..errors import CopycatError
 from ..ports import Clock, Disk
-from .effects import Effects, Job, JobDone, MemberInput
+from .effects import Effects, Job, JobDone, MemberInput, Slept
 from .roster import Seat
 
 STALL_S = 0.1
 """Seconds that the loop may be busy elsewhere before that counts as a stall."""
 STALL_LOG_INTERVAL = 10.0
+QUIET_S = 2.0
+"""Seconds after the start in which stalls are counted only."""
+SLEEP_S = 0.001
+"""Seconds by which the clock that counts sleep may be ahead of the other before that was one."""
 
 log = logging.getLogger("copycat.pump")
 
@@ -47,7 +52,7 @@ class ClientSide(Protocol):
     def close_client(self, connection: int) -> None: ...
     def complain(self, connection: int, message: str) -> None: ...
     def announce(self, term: int, leader: str | None) -> None: ...
-    def follow(self, seats: Mapping[str, Seat], committed_index: int) -> None: ...
+    def follow(self, seats: Mapping[str, Seat], committed: tuple[int, bytes]) -> None: ...
     def turn_done(self) -> None: ...
     def close(self) -> None: ...
 
@@ -87,7 +92,9 @@ class Pump:
         self._wake_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._next_stall_line = 0.0
+        # The first moments, in which modules are loaded and files prepared, are not worth a word.
+        self._next_stall_line = clock.now() + QUIET_S
+        self._asleep: float | None = None  # seconds slept so far, while that matters to the member
         self._closed = False
 
     def push(self, input_: MemberInput) -> None:
@@ -115,7 +122,9 @@ class Pump:
         """Stop the member because of ``error``: no more turns, every connection closed."""
         if self._closed:
             return
-        log.critical("%s stops: %s", self._name or "the member", error, exc_info=error)
+        # Our own errors say what to do; where in our code they arose helps nobody.
+        unknown = None if isinstance(error, CopycatError) else error
+        log.critical("%s stops: %s", self._name or "the member", error, exc_info=unknown)
         self.close()
         self._links.close()
         self._gateway.close()
@@ -142,8 +151,12 @@ class Pump:
         while True:
             inputs, self._inputs = self._inputs, []
             self.turns += 1
+            if self._asleep is not None:
+                self._look_for_sleep(now, inputs)
             try:
                 effects = self._member.turn(now, inputs)
+                if effects.sleep_matters and self._asleep is None:
+                    self._asleep = self._time_asleep()  # before anything that rests on it leaves
                 if effects.fatal is None:
                     self._carry_out(effects)
             except Exception as error:  # our own fault: the member must not go on
@@ -180,7 +193,7 @@ class Pump:
             self._gateway.close_client(connection)
         if effects.seats is not None:
             self._links.follow(effects.seats, effects.committed)
-            self._gateway.follow(effects.seats, effects.committed[0])
+            self._gateway.follow(effects.seats, effects.committed)
         if effects.leadership is not None:
             self._gateway.announce(*effects.leadership)
         self._gateway.turn_done()
@@ -234,6 +247,17 @@ class Pump:
             self._schedule()
         else:
             self._arm(self._wake_at, now)
+
+    def _time_asleep(self) -> float:
+        """Seconds that only the clock knows which counts sleep; rather too few than too many."""
+        suspended_too = self._clock.suspended_too()
+        return suspended_too - self._clock.now()
+
+    def _look_for_sleep(self, now: float, inputs: list[MemberInput]) -> None:
+        """Tell the member first of all if the machine slept before ``now``."""
+        if self._asleep is not None and self._clock.suspended_too() - now > self._asleep + SLEEP_S:
+            inputs.insert(0, Slept())
+            self._asleep = self._time_asleep()
 
     def _stalled(self, now: float, seconds: float, cause: str) -> None:
         self.stalls += 1

@@ -8,6 +8,7 @@ and nothing waits longer than `WAIT_S`: what cannot be answered by then is given
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 
 WAITING_MAX = 65_536
@@ -34,7 +35,7 @@ class Reads:
         self._shares: dict[int, list[int]] = {}  # connection -> its frames, their bytes
         self.frames = self._bytes = 0
         self._arrived = self._read_ids = 0
-        self._sweep_at = 0.0
+        self._swept_at = -math.inf
 
     def __len__(self) -> int:
         return self.frames
@@ -43,6 +44,11 @@ class Reads:
     def waits(self) -> bool:
         """Whether a query waits for an index to be applied, or to be answered at all."""
         return bool(self._waiting)
+
+    @property
+    def sweep_at(self) -> float:
+        """When `overdue` has to be asked at the latest, in s; never, if nobody waits."""
+        return self._swept_at + SWEEP_S if self.frames else math.inf
 
     def ready(self, applied: int) -> bool:
         """Whether a query can be answered on the state at index ``applied``."""
@@ -98,13 +104,15 @@ class Reads:
 
     def overdue(self, now: float) -> list[tuple[int, bytes]]:
         """Take out what has waited for too long: (connection, frame)."""
-        if now < self._sweep_at:
+        if now < self._swept_at + SWEEP_S:
             return []
-        self._sweep_at = now + SWEEP_S
-        late = [query for query in self._waiting if now - query[4] > WAIT_S]
+        self._swept_at = now
+        late: list[Query] = []
+        self._waiting = _in_time(self._waiting, now, late)
         if late:
-            self._waiting = [query for query in self._waiting if now - query[4] <= WAIT_S]
             heapq.heapify(self._waiting)
+        for id_, queries in self._confirming.items():
+            self._confirming[id_] = _in_time(queries, now, late)
         return self._released(sorted(late, key=lambda query: query[1]))
 
     def gone(self, connection: int) -> None:
@@ -134,3 +142,9 @@ class Reads:
             self.frames -= 1
             self._bytes -= len(frame)
         return [(query[2], query[3]) for query in queries]
+
+
+def _in_time(queries: list[Query], now: float, late: list[Query]) -> list[Query]:
+    """The queries that may wait on; the others are put into ``late``."""
+    late += [query for query in queries if now - query[4] > WAIT_S]
+    return [query for query in queries if now - query[4] <= WAIT_S]

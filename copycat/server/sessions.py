@@ -12,6 +12,8 @@ import hmac
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from .._core.kernel import decode_results, encode_results
+
 RESULT_BYTES_MAX = 64 << 20
 """Results of one session that it has not acknowledged, beyond which the session ends."""
 EVENT_BYTES_MAX = 8 << 20
@@ -60,7 +62,8 @@ class Session:
         self.seen_us = seen_us
         self.last_sequence = 0
         self.acknowledged = 0
-        self.results: deque[bytes] = deque()  # of sequences acknowledged+1 .. last_sequence
+        # A run's results stay as they were encoded, and go when the last of them is acknowledged.
+        self.results: deque[tuple[int, int, bytes]] = deque()  # first sequence, last, results
         self.result_bytes = 0
         self.events: deque[tuple[int, int, bytes]] = deque()  # (index, index before, payload)
         self.event_bytes = 0
@@ -79,22 +82,18 @@ class Session:
     def acknowledge(self, sequence: int) -> None:
         """Forget the results up to ``sequence``: the client has them."""
         sequence = min(sequence, self.last_sequence)
-        drop = sequence - self.acknowledged
-        if drop <= 0:
-            return
-        if drop == len(self.results):
-            self.results.clear()
-            self.result_bytes = 0
-        else:
-            for _ in range(drop):
-                self.result_bytes -= len(self.results.popleft())
-        self.acknowledged = sequence
+        if sequence > self.acknowledged:
+            self.acknowledged = sequence
+            results = self.results
+            while results and results[0][1] <= sequence:
+                self.result_bytes -= len(results.popleft()[2])
 
-    def answered(self, results: list[bytes]) -> None:
-        """Keep the results of the commands after ``last_sequence``, which rises by as many."""
-        self.results.extend(results)
-        self.last_sequence += len(results)
-        self.result_bytes += sum(map(len, results))
+    def answered(self, count: int, results: bytes) -> None:
+        """Keep the encoded results of the ``count`` commands after ``last_sequence``."""
+        first = self.last_sequence + 1
+        self.last_sequence += count
+        self.results.append((first, self.last_sequence, results))
+        self.result_bytes += len(results)
         if self.result_bytes > RESULT_BYTES_MAX:
             self._doom()
 
@@ -108,12 +107,16 @@ class Session:
         self.results.clear()
         self.result_bytes = 0
 
-    def cached(self, first: int, count: int) -> list[bytes] | None:
-        """The results of ``count`` sequences from ``first``; None if one of them is forgotten."""
-        start = first - self.acknowledged - 1
-        if start < 0 or start + count > len(self.results):
+    def cached(self, first: int, count: int) -> bytes | None:
+        """The results of ``count`` sequences from ``first``, encoded; None if one is forgotten."""
+        if first <= self.acknowledged or first + count - 1 > self.last_sequence:
             return None
-        return [self.results[start + i] for i in range(count)]
+        found: list[bytes] = []
+        for begin, last, results in self.results:
+            if last >= first and begin < first + count:
+                listed = decode_results(results, 0, last - begin + 1)
+                found += listed[max(0, first - begin) : first + count - begin]
+        return encode_results(found)
 
     def add_event(self, index: int, payload: bytes) -> int:
         """Queue an event; returns the index of the event before it."""
@@ -134,7 +137,7 @@ class Session:
         """Everything about it, for a snapshot."""
         return [
             self.id, self.uuid, self.proof, self.name, self.timeout_us, self.seen_us,
-            self.last_sequence, self.acknowledged, list(self.results),
+            self.last_sequence, self.acknowledged, [list(run) for run in self.results],
             [list(event) for event in self.events], self.last_event, self.doomed,
         ]  # fmt: skip
 
@@ -143,8 +146,8 @@ class Session:
         """The session that made ``image``."""
         session = cls(*image[:6])
         session.last_sequence, session.acknowledged = image[6], image[7]
-        session.results.extend(image[8])
-        session.result_bytes = sum(map(len, session.results))
+        session.results.extend((first, last, results) for first, last, results in image[8])
+        session.result_bytes = sum(len(run[2]) for run in session.results)
         session.events.extend((index, before, payload) for index, before, payload in image[9])
         session.event_bytes = sum(len(event[2]) for event in session.events)
         session.last_event, session.doomed = image[10], image[11]

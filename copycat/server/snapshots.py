@@ -6,7 +6,7 @@ the newer one is durable. Methods block: they are called from jobs or at start.
 
 File, little-endian::
 
-     0   8 magic b"CCSNAP03"
+     0   8 magic b"CCSNAP04"
      8   4 crc32 of bytes [12, end)
     12   8 index
     20   8 term
@@ -27,14 +27,15 @@ from dataclasses import dataclass, replace
 
 from .._core.kernel import crc32
 from ..errors import CopycatError, CorruptLogError, DiskFullError, WrongClusterError
-from ..ports import Disk
+from ..ports import Disk, File
 
 DIRECTORY = "snapshots"
 INCOMING = f"{DIRECTORY}/incoming.tmp"
 
-_MAGIC = b"CCSNAP03"
+_MAGIC = b"CCSNAP04"
 _HEAD = struct.Struct("<8sIQQQ16sQI")
 _CRC_FROM = 12
+_PIECE_BYTES = 1 << 20
 
 
 FOUNDED = (0, b"")
@@ -114,12 +115,19 @@ class Snapshots:
             file.close()
         return self._publish(temporary, SnapshotInfo(index, term, "", len(data), configuration))
 
-    def read(self, info: SnapshotInfo, offset: int, size: int) -> bytes | None:
-        """A piece of a snapshot's file; None if a newer snapshot has replaced it."""
+    def read(
+        self, info: SnapshotInfo, offset: int, size: int, *, check: bool = False
+    ) -> bytes | None:
+        """A piece of a snapshot's file; None if a newer snapshot has replaced it.
+
+        With ``check`` the whole file is verified first; raises `CorruptLogError` if it rotted.
+        """
         if not self._disk.exists(info.name):
             return None
         file = self._disk.open(info.name)
         try:
+            if check:
+                _verify(file)
             return file.pread(size, offset)
         finally:
             file.close()
@@ -207,9 +215,22 @@ class Snapshots:
                 begin = _HEAD.size + roster_length
                 configuration = (brought_at, data[_HEAD.size : begin])
                 return SnapshotInfo(index, term, path, len(data), configuration), data[begin:]
-        raise CorruptLogError(
-            f"the snapshot {path} is damaged",
-            segment=path,
-            hint="remove this member's data directory and let it rejoin empty: the others have "
-            "the state; a member that is alone needs its backup",
-        )
+        raise _damaged(path)
+
+
+def _verify(file: File) -> None:
+    """Read it piece by piece: a snapshot may be larger than what should be in memory twice."""
+    crc, at = 0, _CRC_FROM
+    while piece := file.pread(_PIECE_BYTES, at):
+        crc, at = crc32(piece, crc), at + len(piece)
+    if crc.to_bytes(4, "little") != file.pread(4, _CRC_FROM - 4):
+        raise _damaged(file.path)
+
+
+def _damaged(path: str) -> CorruptLogError:
+    return CorruptLogError(
+        f"the snapshot {path} is damaged",
+        segment=path,
+        hint="remove this member's data directory and let it rejoin empty: the others have "
+        "the state; a member that is alone needs its backup",
+    )

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..errors import StorageError
+from ..errors import ConfigurationError, CorruptLogError, StorageError
 from .disk import FAST, SLOW, STALLING
 from .endpoint import FrameFaults
+from .fate_disks import DisksFate
+from .fate_members import MembersFate
 from .network import CLOGGED
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Fate:
 
     Attributes:
         counts: how often each fault happened.
+        members: its hand in who takes part.
+        disks: its hand in what disks lose and spoil.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Fate:
         self._random = hosting.random
         self._over = False
         self._faulty_disks: set[str] = set()
+        self._misled: set[str] = set()  # members that were given a wrong list of founders
         self._acts: dict[str, Callable[[], bool]] = {
             "kill": lambda: self._kill(power=False),
             "power cut": lambda: self._kill(power=True),
@@ -63,6 +68,7 @@ class Fate:
             "resets": self._reset,
             "frames": self._frames,
             "pause": self._pause,
+            "suspend": self._suspend,
             "slow disk": self._slow_disk,
             "sync error": self._sync_error,
             "full disk": self._full_disk,
@@ -72,6 +78,9 @@ class Fate:
             "client pause": self._client_pause,
             "client death": self._client_death,
         }
+        self.members = MembersFate(hosting, self.count)
+        self.disks = DisksFate(hosting, self.count)
+        self._acts |= self.members.acts | self.disks.acts
 
     def count(self, what: str) -> None:
         """Something of that kind happened."""
@@ -79,10 +88,16 @@ class Fate:
 
     def excuses(self, host: Host, error: BaseException | None) -> bool:
         """Whether a member may stop because of what was done to its disk."""
+        if self.disks.excuses(host, error):
+            return True
+        if self._misled and isinstance(error, ConfigurationError) and not host.uuid:
+            self.count("stopped over different lists")
+            return True
         excused = isinstance(error, StorageError) and host.name in self._faulty_disks
+        excused = excused and not isinstance(error, CorruptLogError)  # nobody damaged a file there
         if excused:
             self.count("stopped by a disk error")
-        return excused
+        return excused or self.members.excuses(host, error)
 
     # -- from beginning to end -----------------------------------------------------------------
 
@@ -90,6 +105,7 @@ class Fate:
         """Faults happen from now on."""
         self._appoint(BEGIN_S)
         self._hosting.timeline.after(1.0, self._revive)
+        self.members.begin()
 
     def end(self) -> None:
         """No more of it: heal everything, and bring everybody back."""
@@ -100,11 +116,35 @@ class Fate:
         for one in hosting.hosts:
             for other in hosting.hosts:
                 hosting.network.clog(one, other, 1.0)
+        self.disks.end()
         for host in hosting.hosts.values():
             self._repair(host)
             host.disk.crash_after = None
-            if not host.is_up:
+            if host.is_up and host.name in self._misled and not host.uuid:
+                hosting.kill(host, power=False)  # it waits for somebody who does not exist
+            if not host.is_up and not host.is_out:
                 hosting.start(host)
+        self.members.end()
+
+    def start_late(self, host: Host, within_s: float) -> None:
+        """Start a founding member for the first time some time, perhaps with a wrong list first."""
+        hosting, random = self._hosting, self._random
+
+        def start() -> None:
+            if self._over or host.is_up or host.uuid or host.is_doomed or host.is_away:
+                return  # it came to life some other way
+            founders = dict(hosting.founders)
+            if random.random() < 0.3 and not host.disk.medium.names:
+                self._misled.add(host.name)
+                other = random.choice(list(founders))
+                if random.random() < 0.5:
+                    founders[other] = "elsewhere:1" if other != host.name else founders[other]
+                elif other != host.name:
+                    del founders[other]
+                founders |= random.choice(({}, {"n99": "n99:7400"}))
+            hosting.start(host, founders)
+
+        hosting.timeline.after(random.uniform(0.0, within_s), start)
 
     def _appoint(self, delay: float) -> None:
         self._hosting.timeline.after(delay, self._act)
@@ -123,6 +163,8 @@ class Fate:
         if self._over:
             return
         for host in self._hosting.hosts.values():
+            if host.is_out or host.is_doomed or host.is_away:
+                continue
             if not host.is_up and self._random.random() < 1 / REVIVE_S:
                 self._repair(host)
                 self._hosting.start(host)
@@ -136,8 +178,9 @@ class Fate:
     def _victim(self) -> Host | None:
         """Some member that is up, often the leader; often nobody while another one is down."""
         hosting = self._hosting
-        up = [host for host in hosting.hosts.values() if host.is_up]
-        if not up or (len(up) < len(hosting.hosts) and self._random.random() < DOWN_ODDS):
+        there = [host for host in hosting.hosts.values() if not host.is_out]
+        up = [host for host in there if host.is_up]
+        if not up or (len(up) < len(there) and self._random.random() < DOWN_ODDS):
             return None
         leader = hosting.leader()
         if leader is not None and self._random.random() < 0.5:
@@ -176,6 +219,13 @@ class Fate:
         host.process.pause(self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random())
         return True
 
+    def _suspend(self) -> bool:
+        host = self._victim()
+        if host is None or host.process is None:
+            return False
+        host.process.suspend(self._random.choice((0.1, 0.5, 1.5, 4.0)) * self._random.random())
+        return True
+
     def _ask(self, name: str) -> bool:
         """An administrator asks the leader for something, as its console would."""
         host = self._hosting.leader()
@@ -197,6 +247,7 @@ class Fate:
     # -- disks ---------------------------------------------------------------------------------
 
     def _repair(self, host: Host) -> None:
+        self.disks.restore(host)
         host.disk.latency = FAST
         host.disk.rates.clear()
         host.disk.capacity_bytes = 1 << 40
@@ -225,13 +276,15 @@ class Fate:
         self._faulty_disks.add(host.name)
         used = host.disk.capacity_bytes - host.disk.free_bytes()
         host.disk.capacity_bytes = used + self._random.randrange(0, 64 << 10)
-        self._later(5.0, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
+        # Now and then for long, and then another one may be as full at the same time, or all.
+        mean_s = self._random.choice((5.0, 5.0, 30.0))
+        self._later(mean_s, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
         return True
 
     # -- the network ---------------------------------------------------------------------------
 
     def _everybody(self) -> list[str]:
-        return [*self._hosting.hosts, *self._hosting.clients]
+        return [*self._hosting.hosts, *self._hosting.clients, *self._hosting.consoles]
 
     def _heal_later(self) -> None:
         self._later(3.0, self._hosting.network.heal)
@@ -330,5 +383,3 @@ def _quietly(action: Callable[[], object]) -> None:
         action()
     except (LookupError, ValueError):
         return  # it leads no more
-
-

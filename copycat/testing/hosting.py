@@ -26,6 +26,7 @@ from .network import SimulatedNetwork
 from .process import SimulatedProcess
 from .timeline import Timeline
 from .watch import Watch
+from .watch_members import incarnation
 
 PORT = 7400
 
@@ -41,6 +42,12 @@ class Host:
     disk: SimulatedDisk
     process: SimulatedProcess | None = None
     running: RunningMember | None = None
+    joins: bool = False  # it is opened with join=, not with the founding members
+    uuid: bytes = b""  # which incarnation its disk has, if it ever took part
+    is_out: bool = False  # its member said that it was removed, and stopped
+    is_doomed: bool = False  # it stays down: its disk is given up
+    is_away: bool = False  # it stays down for long
+    is_damaged: bool = False  # something on its disk is not as it was written
 
     @property
     def is_up(self) -> bool:
@@ -82,6 +89,7 @@ class Hosting:
         self.watch = Watch()
         self.hosts: dict[str, Host] = {}
         self.clients: dict[str, SimulatedProcess] = {}
+        self.consoles: dict[str, SimulatedProcess] = {}
         self.excuse: Excuse = lambda host, error: False
         self.problem: BaseException | None = None
         self._machines = tuple(machines)
@@ -91,10 +99,9 @@ class Hosting:
         self._skew = skew
         self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
         self._dead: list[SimulatedProcess] = []
-        for number in range(1, members + 1):
-            name = f"n{number}"
-            disk = SimulatedDisk(random=Random(random.getrandbits(64)))
-            self.hosts[name] = Host(name, Address(name, PORT), disk)
+        self.founders = {f"n{i}": str(Address(f"n{i}", PORT)) for i in range(1, members + 1)}
+        for name in self.founders:
+            self.add_host(name)
 
     # -- time ----------------------------------------------------------------------------------
 
@@ -114,35 +121,62 @@ class Hosting:
 
     def bury(self) -> None:
         """The world is over."""
-        for process in [*self._dead, *self.clients.values(), *self.member_processes()]:
+        consoles = self.consoles.values()
+        for process in [*self._dead, *self.clients.values(), *consoles, *self.member_processes()]:
             process.bury()
         if self.determinism is not None:
             self.determinism.close()
 
     # -- members -------------------------------------------------------------------------------
 
-    def start(self, host: Host) -> None:
-        """Start a member's process on what its disk has kept."""
+    def add_host(self, name: str, *, joins: bool = False) -> Host:
+        """A machine with an empty disk, for a founding member or for one that ``joins``."""
+        disk = SimulatedDisk(random=Random(self.random.getrandbits(64)))
+        host = self.hosts[name] = Host(name, Address(name, PORT), disk, joins=joins)
+        return host
+
+    def wipe(self, host: Host) -> None:
+        """A machine that is down loses its disk for good; who is started there has to join."""
+        self.timeline.trace(f"{host.name} has lost its disk")
+        self.watch.members.wiped(incarnation(host.name, host.uuid))
+        host.disk = SimulatedDisk(random=Random(self.random.getrandbits(64)))
+        host.joins, host.uuid = True, b""
+        host.is_out = host.is_doomed = host.is_damaged = False
+
+    def can_lose(self, host: Host) -> bool:
+        """Whether the cluster can live on without what is on the disk of ``host``, for ever."""
+        uuids = {
+            each.name: each.uuid
+            for each in self.hosts.values()
+            if each.uuid and not (each.is_doomed or each.is_damaged)
+        }
+        return self.watch.members.can_lose(host.name, uuids)
+
+    def start(self, host: Host, founders: dict[str, str] | None = None) -> None:
+        """Start a member's process on what its disk has kept; ``founders`` if it is misled."""
         process = self.process(host.name)
         host.process, host.running = process, None
         door = host.disk.mount(process.schedule)
         host.disk.on_crash = lambda: self.kill(host, power=self.random.random() < 0.5)
-        process.spawn(self._serve(host, process, door))
+        process.spawn(self._serve(host, process, door, founders or self.founders))
 
-    async def _serve(self, host: Host, process: SimulatedProcess, door: Any) -> None:
+    async def _serve(
+        self, host: Host, process: SimulatedProcess, door: Any, founders: dict[str, str]
+    ) -> None:
+        others = [str(other.address) for other in self.hosts.values() if other is not host]
+        how = {"join": others} if host.joins else {"members": founders}
         doors = Doors(process.network, door, process.clock, process.random)
         try:
             options = server_options(
-                name=host.name, listen=str(host.address), data="simulated",
-                members={other.name: str(other.address) for other in self.hosts.values()},
-                **self._storage,
-            )  # fmt: skip
+                name=host.name, listen=str(host.address), data="simulated", **how, **self._storage
+            )
             running = RunningMember(options, doors, self._machines)
             await running.start()
             self.watch.adopt(running)
             if self.determinism is not None:
                 self.determinism.adopt(running.member)
             host.running = running
+            host.uuid = running.identity.uuid if running.identity is not None else b""
             failed = running.failed
             error: BaseException | None = await failed if failed is not None else None
         except CopycatError as problem:
@@ -155,7 +189,12 @@ class Hosting:
     def _stopped(self, host: Host, process: SimulatedProcess, error: BaseException | None) -> None:
         """A member stopped by itself: allowed after what was done to it, and only then."""
         self.timeline.trace(f"{host.name} stops: {error}")
-        if isinstance(error, CheckFailed | InvariantViolated) or not self.excuse(host, error):
+        try:
+            excused = self.excuse(host, error)
+        except CheckFailed as problem:
+            self.fail(problem)
+            return
+        if isinstance(error, CheckFailed | InvariantViolated) or not excused:
             self.fail(error or CheckFailed("life", f"{host.name} stopped without a reason"))
             return
         self.timeline.after(0.0, lambda: self.kill(host, power=False, process=process))
@@ -181,10 +220,24 @@ class Hosting:
                 return host
         return None
 
+    def present(self) -> list[Host] | None:
+        """The hosts of all members by the newest committed configuration, voters first.
+
+        None while one of them has yet to come, or the members are still changing.
+        """
+        if self.watch.members.committed is None:
+            return list(self.hosts.values())
+        _, roster = self.watch.members.committed
+        if roster.membership.is_joint or roster.membership.joining:
+            return None
+        found = [self.hosts[name] for name in roster.membership.names]
+        ready = all(host.uuid == roster.seats[host.name].uuid for host in found)
+        return found if ready else None
+
     def is_settled(self) -> bool:
         """Whether all members are up and have applied the same log."""
-        states = [self.status(host) for host in self.hosts.values()]
-        return None not in states and len(set(states)) == 1
+        states = [self.status(host) for host in self.present() or ()]
+        return bool(states) and None not in states and len(set(states)) == 1
 
     def status(self, host: Host) -> tuple[object, ...] | None:
         """(term, index) of a member that has applied all it has; None of another."""
@@ -195,12 +248,18 @@ class Hosting:
             return None
         return status["term"], status["last_index"]
 
+    def waiting_queries(self) -> int:
+        """How many frames of queries wait at members (H26: in the end, none)."""
+        members = [host.running.member for host in self.hosts.values() if host.running is not None]
+        return sum(len(member._desk._reads) for member in members if member is not None)
+
     def compare_states(self) -> None:
         """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
         for host in self.hosts.values():
             if host.running is not None and host.running.member is not None:
                 self.watch.compare(host.name, host.running.member._applier)
-        for process in [*self.member_processes(), *self.clients.values()]:
+        consoles = self.consoles.values()
+        for process in [*self.member_processes(), *self.clients.values(), *consoles]:
             if process.failures:
                 raise CheckFailed("process", str(process.failures[0]))
 
@@ -218,6 +277,17 @@ class Hosting:
             clock=process.clock, random=process.random, machines=self._machines,
             name=process.name, **options,
         )  # fmt: skip
+
+    def console_process(self, name: str) -> SimulatedProcess:
+        """A new process for an administrator."""
+        process = self.consoles[name] = self.process(name)
+        return process
+
+    def console_ended(self, name: str) -> None:
+        """An administrator has gone home."""
+        process = self.consoles.pop(name)
+        process.kill()
+        self._dead.append(process)
 
     def client_died(self, name: str) -> None:
         """A client's process is gone."""

@@ -9,19 +9,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
+from ..machine import StateMachine
 from ..ports import Random
 from .checkers import CheckFailed, check_exactly_once, require_linearizable
+from .direct import Direct
 from .fate import Fate
 from .garbage import orderly
+from .history import Outcome
 from .hosting import Hosting
 from .models import Long, MapKey
-from .plan import Plan, Report
+from .moody import MACHINES
+from .plan import UNLIMITED, Plan, Report
+from .roamer import Roamer
+from .strangers import Strangers
 from .workload import Client, Ledger, Records
 
 HEALING_S = 40.0
 SETTLING_S = 20.0
+COMMANDS = ("put", "put_if_absent", "remove", "replace_if", "increment", "append")
 
 
 class Life:
@@ -35,7 +43,7 @@ class Life:
     def __init__(self, plan: Plan, tell: Callable[[str], None] | None = None) -> None:
         self.plan = plan
         self.hosting = hosting = Hosting(
-            plan.seed, plan.members, machines=(Ledger,), skew=plan.skew,
+            plan.seed, plan.members, machines=_machines(plan), skew=plan.skew,
             snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes, tell=tell,
         )  # fmt: skip
         self.timeline = hosting.timeline
@@ -43,6 +51,7 @@ class Life:
         self.fate = Fate(hosting, plan, self.records, self.new_client)
         hosting.excuse = self.fate.excuses
         self._clients_made = 0
+        self._workers: list[str] = []
 
     def live(self) -> Report:
         """Suffer, heal, and be judged. Raises `CheckFailed` if a law was broken."""
@@ -60,9 +69,16 @@ class Life:
 
     def _live(self) -> Report:
         for host in self.hosting.hosts.values():
-            self.hosting.start(host)
+            if self.plan.founding_s:
+                self.fate.start_late(host, self.plan.founding_s)
+            else:
+                self.hosting.start(host)
         for _ in range(self.plan.clients):
             self.new_client()
+        for number in range(1, self.plan.roamers + 1):
+            self._new_roamer(f"r{number}")
+        if self.plan.strangers_every:
+            self._let_in_strangers()
         self.fate.begin()
         self.hosting.run(self.plan.seconds)
         self.fate.end()
@@ -77,8 +93,24 @@ class Life:
         self._clients_made += 1
         name = f"c{self._clients_made}"
         process = self.hosting.client_process(name)
-        client = Client(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        self._workers.append(name)
+        client = Client(
+            name, self.plan, self.records, Random(process.random.getrandbits(64)),
+            Direct(process.network, process.random),
+            lambda: [host.address for host in self.hosting.hosts.values()],
+        )  # fmt: skip
         process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
+
+    def _new_roamer(self, name: str) -> None:
+        process = self.hosting.client_process(name)
+        roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
+        connect = partial(self.hosting.connect, process)
+        process.spawn(self._guard(roamer.run(connect)))
+
+    def _let_in_strangers(self) -> None:
+        process = self.hosting.console_process("stranger")
+        strangers = Strangers(self.hosting, process, self.plan.strangers_every)
+        process.spawn(self._guard(strangers.run(lambda: self.records.stopping)))
 
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -96,7 +128,7 @@ class Life:
         run, clients = self.hosting.run, self.hosting.clients
         if not run(HEALING_S, lambda: self.hosting.leader() is not None):
             raise CheckFailed("liveness", f"no leader {HEALING_S} s after all faults were healed")
-        run(2.0)
+        self._check_service()
         self.records.stopping = True
         pending = [
             each
@@ -106,14 +138,54 @@ class Life:
         if not run(HEALING_S, lambda: all(each.end is not None for each in pending)):
             stuck = next(each for each in pending if each.end is None)
             raise CheckFailed("liveness", f"an operation never ends: {stuck}")
+        last = self.fate.members.last_wishes()
+        run(HEALING_S, lambda: all(wish.outcome for wish in self.fate.members.consoles.wishes))
+        self.fate.members.check_wishes(last)
+
+    def _check_service(self) -> None:
+        """Every client that is left gets a command done, and its turn at the lock (H26)."""
+        operations, healed = self.records.history.operations, self.timeline.now
+        begun = len(operations)
+        unserved = [name for name in self._workers if name in self.hosting.clients]
+        if self.plan.operation_limit < UNLIMITED:
+            unserved = []  # some have nothing left to do
+        waiting = list(unserved)
+        for _ in range(int(HEALING_S)):
+            self.hosting.run(2.0)
+            done = {
+                each.client.partition("/")[0]
+                for each in operations[begun:]
+                if each.outcome is Outcome.OK and each.name in COMMANDS
+            }
+            unserved = [name for name in unserved if name not in done]
+            waiting = [name for name in waiting if self.records.turns.get(name, 0.0) < healed]
+            if not (unserved or waiting):
+                return
+        raise CheckFailed(
+            "liveness",
+            f"{2 * HEALING_S:g} s after all faults were healed {unserved} "
+            f"got no command done, and {waiting} not the lock",
+        )
 
     def _check_ending(self) -> None:
-        """All members come to the same index and the same state."""
+        """All members come to the same index and the same state, and keep nobody waiting."""
         hosting = self.hosting
         if not hosting.run(SETTLING_S, hosting.is_settled):
-            where = {host.name: hosting.status(host) for host in hosting.hosts.values()}
-            raise CheckFailed("liveness", f"members do not come to the same index: {where}")
+            where = {host.name: hosting.status(host) for host in hosting.present() or ()}
+            raise CheckFailed(
+                "liveness",
+                f"members do not come to the same index: {where} "
+                f"of {hosting.watch.members.committed}",
+            )
         hosting.compare_states()
+        hosting.run(SETTLING_S, self.fate.members.voter_leads)
+        if not self.fate.members.voter_leads():
+            raise CheckFailed("liveness", "whoever leads does not vote, and goes on")
+        strays = self.fate.members.strays
+        if not hosting.run(SETTLING_S, lambda: not strays()):
+            raise CheckFailed("liveness", f"{strays()} do not learn that they were removed")
+        if not hosting.run(SETTLING_S, lambda: hosting.waiting_queries() == 0):
+            raise CheckFailed("liveness", f"{hosting.waiting_queries()} queries wait for ever")
 
     def _judge(self) -> Report:
         """The histories of all clients."""
@@ -137,7 +209,7 @@ class Life:
         )
 
     def _ledger(self) -> list[str]:
-        for host in self.hosting.hosts.values():
+        for host in self.hosting.present() or ():
             if host.running is not None and host.running.member is not None:
                 for instance in host.running.member._applier.executor.instances():
                     if isinstance(instance.machine, Ledger):
@@ -151,6 +223,10 @@ class Life:
             if count < last.get(who, 0):
                 raise CheckFailed("sequential", f"{who} saw {last[who]} entries, then {count}")
             last[who] = count
+
+
+def _machines(plan: Plan) -> tuple[type[StateMachine], ...]:
+    return (Ledger, *MACHINES) if plan.roamers else (Ledger,)
 
 
 def _first(error: BaseException) -> BaseException:

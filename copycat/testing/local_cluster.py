@@ -12,11 +12,11 @@ import random as chance
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from .. import handles
 from ..config import server_options
-from ..errors import ConfigurationError, MisuseError
+from ..errors import ConfigurationError, DeadlineError, MisuseError
 from ..handles import CopycatClient
 from ..machine import StateMachine
 from ..network import RealNetwork, RealServer
@@ -95,6 +95,7 @@ class LocalCluster:
         self._data = data
         self._types = types
         self._settings = settings
+        self._founders = names
         self._cuts = _Cuts()
         ports = zip(names, free_ports(len(names)), strict=True)
         self._addresses = {name: Address("127.0.0.1", port) for name, port in ports}
@@ -107,7 +108,7 @@ class LocalCluster:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All members, running or not."""
+        """All members that there ever were, running or not."""
         return tuple(self._addresses)
 
     @property
@@ -155,13 +156,38 @@ class LocalCluster:
 
     # -- breaking and mending ------------------------------------------------------------------
 
+    async def add(self, *, timeout: float = 10.0) -> str:
+        """Start one more member, which joins the cluster; its name.
+
+        Returns as soon as it votes. It is taken out again by ``client.cluster.remove(name)``.
+
+        Raises:
+            DeadlineError: it does not vote within ``timeout`` seconds.
+        """
+        name = f"n{len(self._addresses) + 1}"
+        (port,) = free_ports(1)
+        self._addresses[name] = Address("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._start(name)
+                while not self._votes(name):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise DeadlineError(f"{name} does not vote after {timeout:g} s") from None
+        return name
+
+    def _votes(self, name: str) -> bool:
+        return name in cast("list[str]", self._running[name].status().get("voters", []))
+
     async def kill(self, name: str | None) -> None:
         """End a member without a word to anybody; its disk keeps what was written."""
-        member = self._running.pop(self._known(name))
+        member = self._running.pop(self._known(name), None)
+        if member is None:
+            raise MisuseError(f"{name} does not run")
         await member.stop()
 
     async def stop(self, name: str) -> None:
-        """Stop a member in good order."""
+        """Stop a member that runs; it stays one, and `restart` brings it back."""
         await self.kill(name)
 
     async def restart(self, name: str) -> None:
@@ -194,7 +220,7 @@ class LocalCluster:
         async with asyncio.TaskGroup() as group:
             for name in self.names:
                 group.create_task(self._start(name))
-        connecting = self._clients["client"] = self.connect(name="client", timeout=10.0)
+        connecting = self._clients["client"] = self.connect(name="client")
         self._client = await connecting.__aenter__()
 
     async def close(self) -> None:
@@ -215,13 +241,21 @@ class LocalCluster:
             "data": None if self._data is None else str(self._data / name),
             **self._settings,
         }
-        options = server_options(name=name, members=self._addresses, **settings)
+        options = server_options(name=name, **self._way_in(name), **settings)
         seed = Random(chance.SystemRandom().getrandbits(64))
         doors = Doors(_CuttableNetwork(name, self._cuts), disk, RealClock(), seed)
         member = RunningMember(options, doors, self._machines, self._types)
         self._cuts.names[self._addresses[name]] = name
         await member.start()
         self._running[name] = member
+
+    def _way_in(self, name: str) -> dict[str, Any]:
+        """How a member finds the others: founders know each other, whoever is added joins."""
+        if name in self._founders:
+            return {"members": {each: self._addresses[each] for each in self._founders}}
+        here = self._addresses[name]
+        others = [str(each) for each in self._addresses.values() if each != here]
+        return {"listen": str(here), "join": others}
 
     def _known(self, name: str | None) -> str:
         if name not in self._addresses:

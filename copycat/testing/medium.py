@@ -29,7 +29,7 @@ class BitFlip:
 class Content:
     """A file's bytes, apart from its names."""
 
-    __slots__ = ("data", "dirty", "handles", "lost", "synced_size")
+    __slots__ = ("data", "dirty", "handles", "lost", "rot", "synced_size")
 
     def __init__(self) -> None:
         self.data = bytearray()  # what readers see: the page cache
@@ -39,11 +39,14 @@ class Content:
         self.dirty: dict[int, list[bytes]] = {}
         # Sector -> what the platter has, although its page counts as clean: its sync failed.
         self.lost: dict[int, bytes] = {}
+        self.rot: dict[int, int] = {}  # offset -> which bits of that byte are not as written
         self.handles = 0
 
     def write(self, data: bytes, offset: int) -> None:
         """Change what readers see."""
         end = offset + len(data)
+        if self.rot:
+            self.restore(offset, end)  # a sector that is written anew is sound, old or new
         for sector in range(offset // SECTOR_BYTES, -(-end // SECTOR_BYTES)):
             if sector in self.dirty:
                 self.dirty[sector].append(self._sector(sector))
@@ -104,6 +107,20 @@ class Content:
         self.dirty.clear()
         self.lost.clear()
         self.synced_size = len(self.data)
+
+    def flip(self, offset: int, bit: int) -> None:
+        """One bit is not what was written any more, on the platter and for every reader."""
+        self.data[offset] ^= 1 << bit
+        self.rot[offset] = self.rot.get(offset, 0) ^ 1 << bit
+        if not self.rot[offset]:
+            del self.rot[offset]
+
+    def restore(self, begin: int = 0, end: int = 1 << 62) -> None:
+        """Put back what `flip` has changed."""
+        for offset in [each for each in self.rot if begin <= each < end]:
+            bits = self.rot.pop(offset)
+            if offset < len(self.data):
+                self.data[offset] ^= bits
 
     def clean_sectors(self) -> list[int]:
         """The sectors that hold synced data other than zeros."""
@@ -240,8 +257,33 @@ class Medium:
         begin = random.choice(content.clean_sectors()) * SECTOR_BYTES
         offset = begin + random.randrange(min(SECTOR_BYTES, len(content.data) - begin))
         bit = random.randrange(8)
-        content.data[offset] ^= 1 << bit
+        content.flip(offset, bit)
         return BitFlip(chosen, offset, bit)
+
+    def rotten(self) -> dict[str, list[int]]:
+        """The files with flipped bits, and where."""
+        return {
+            name: sorted(content.rot) for name, content in sorted(self.names.items()) if content.rot
+        }
+
+    def lose(self, name: str) -> Content:
+        """A name is gone, as if it had never been made; whoever has the file open keeps it."""
+        content = self.find(name)
+        del self.names[name], self._platter[name]
+        return content
+
+    def regain(self, name: str, content: Content) -> None:
+        """What was lost is back, unless there is something else by now."""
+        if name not in self.names:
+            self.names[name] = self._platter[name] = content
+
+    def durable_names(self) -> list[str]:
+        """The names that are on the platter and mean there what they mean for readers."""
+        return [
+            name
+            for name, content in sorted(self.names.items())
+            if self._platter.get(name) is content
+        ]
 
 
 def _apply(change: Change, names: dict[str, Content]) -> None:

@@ -10,6 +10,29 @@ from dataclasses import dataclass, field, replace
 
 from ..ports import Random
 
+MEMBER_FAULTS = (
+    "add member",  # a new one joins, or is added first, or comes back to a place it once had
+    "add learner",  # one that stays a learner
+    "remove member",  # the leader as well, and who is down
+    "replace",  # removed, and back under its name with an empty disk
+    "away",  # a member is down for so long that the others may all be other ones by then
+    "wipe",  # a member loses its disk for good and has to join again
+    "promote",
+    "demote",
+    "resize",  # from now on there shall be one voter, three or five
+    "struck",  # somebody dies or is cut off while a configuration is under way
+    "transfer to",  # a member that is named: perhaps down, a learner, or unknown
+)
+"""Every kind of change of the members, by the name under which it is counted."""
+
+DISK_FAULTS = (
+    "bit flip",  # in synced data of any kind, where a sound majority is left
+    "read error",  # for a while some reads fail
+    "lost file",  # is not there at the next start
+    "lost directory",
+)
+"""Every kind of disk that lies, by the name under which it is counted."""
+
 FAULTS = (
     "kill",  # a member's process; its page cache survives
     "power cut",  # of what was not synced, a random part survives
@@ -22,6 +45,7 @@ FAULTS = (
     "resets",
     "frames",  # between members frames are lost, doubled and overtake each other
     "pause",  # a member does nothing for a while
+    "suspend",  # and its clock stands still
     "slow disk",
     "sync error",
     "full disk",
@@ -30,8 +54,13 @@ FAULTS = (
     "calendar",  # a wall clock jumps
     "client pause",
     "client death",
+    *MEMBER_FAULTS,
+    *DISK_FAULTS,
 )
 """Every kind of fault, by the name under which it is counted."""
+
+
+UNLIMITED = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +79,11 @@ class Plan:
         stay_s: what a client stays connected before it ends its session, on average.
         value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
+        leased: the share of linearizable reads that are content with a lease.
         snapshot_bytes, segment_bytes: of the members' storage.
+        roamers: clients that use the whole API, beside the others.
+        strangers_every: seconds between two hostile connections, on average; 0: none.
+        founding_s: members are first started within so many seconds, under faults.
     """
 
     seed: int
@@ -59,14 +92,18 @@ class Plan:
     seconds: float = 60.0
     faults: tuple[str, ...] = FAULTS
     fault_every: float = 2.0
-    fault_limit: int = 1 << 30
+    fault_limit: int = UNLIMITED
     think_s: float = 0.5
-    operation_limit: int = 1 << 30
+    operation_limit: int = UNLIMITED
     stay_s: float = 30.0
     value_bytes: int = 0
     skew: float = 0.0
+    leased: float = 0.0
     snapshot_bytes: int = 1 << 20
     segment_bytes: int = 64 << 10
+    roamers: int = 0
+    strangers_every: float = 0.0
+    founding_s: float = 0.0
 
     def smaller(self) -> list[Plan]:
         """Plans that leave something out, the boldest first."""
@@ -87,6 +124,14 @@ class Plan:
             found.append(replace(self, value_bytes=0))
         if self.skew:
             found.append(replace(self, skew=0.0))
+        if self.roamers:
+            found.append(replace(self, roamers=0))
+        if self.strangers_every:
+            found.append(replace(self, strangers_every=0.0))
+        if self.founding_s:
+            found.append(replace(self, founding_s=0.0))
+        if self.leased:
+            found.append(replace(self, leased=0.0))
         return found
 
 
@@ -116,8 +161,12 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         fault_every=random.choice((0.5, 1.0, 2.0, 5.0)),
         think_s=random.choice((0.3, 1.0, 2.0, 4.0)),
         stay_s=random.choice((5.0, 30.0, 1e9)),
-        value_bytes=random.choice((0, 500, 4000)),
+        value_bytes=random.choice((0, 0, 500, 500, 4000, 4000, 150_000)),
         skew=random.choice((0.0, 0.01, 0.03)),
+        leased=random.choice((0.0, 0.5, 1.0)),
         snapshot_bytes=random.choice((64 << 10, 256 << 10, 1 << 20)),
         segment_bytes=random.choice((64 << 10, 256 << 10)),
+        roamers=random.choice((0, 0, 1, 2)),
+        strangers_every=random.choice((0.0, 0.0, 1.0, 4.0)),
+        founding_s=random.choice((0.0, 0.0, 5.0, 40.0)),
     )

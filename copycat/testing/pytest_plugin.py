@@ -27,15 +27,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def copycat_simulation(request: pytest.FixtureRequest) -> Iterator[Callable[..., Simulation]]:
-    """Makes simulations: ``copycat_simulation(members=3, machines=[...])``; checked at the end."""
+    """Makes simulations: ``copycat_simulation(members=3, machines=[...])``; checked at the end.
+
+    The seed follows from the test's name; ``seed=`` sets another, ``--copycat-seed`` any.
+    """
     given = request.config.getoption("--copycat-seed")
-    seed = zlib.crc32(request.node.nodeid.encode()) if given is None else int(given)
-    request.node.add_report_section("setup", "copycat", f"--copycat-seed {seed}")
+    usual = zlib.crc32(request.node.nodeid.encode()) if given is None else int(given)
+    request.node.add_report_section("setup", "copycat", f"--copycat-seed {usual}")
     with ExitStack() as stack:
 
         def make(
-            members: int = 3, machines: Iterable[type[StateMachine]] = (), **options: Any
+            members: int = 3,
+            machines: Iterable[type[StateMachine]] = (),
+            *,
+            seed: int = usual,
+            **options: Any,
         ) -> Simulation:
+            seed = seed if given is None else usual
             simulation = Simulation(seed, members, machines, **options)
             return stack.enter_context(simulation)
 

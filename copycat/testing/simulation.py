@@ -30,7 +30,7 @@ from .checkers import CheckFailed
 from .fate import Fate
 from .garbage import orderly
 from .hosting import Host, Hosting
-from .plan import FAULTS, Plan
+from .plan import FAULTS, MEMBER_FAULTS, Plan
 from .workload import Records
 
 T = TypeVar("T")
@@ -222,8 +222,12 @@ class Simulation:
         disk.capacity_bytes = 1 << 40
 
     def torment(self, *kinds: str, every: float = 1.0) -> None:
-        """Let random faults of these kinds (all: see `plan.FAULTS`) happen until `relieve`."""
-        wanted = kinds or tuple(kind for kind in FAULTS if kind not in _CLIENT_FAULTS)
+        """Let random faults of these kinds (see `plan.FAULTS`) happen until `relieve`.
+
+        Without any named it is all of them but those that change who takes part.
+        """
+        others = (*_CLIENT_FAULTS, *MEMBER_FAULTS)
+        wanted = kinds or tuple(kind for kind in FAULTS if kind not in others)
         for kind in wanted:
             if kind not in FAULTS or kind in _CLIENT_FAULTS:
                 raise MisuseError(f"there is no fault {kind!r} for members; there are {FAULTS}")

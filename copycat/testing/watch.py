@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from .._core.codec import HEADER, HEADER_SIZE, Frame
 from .._core.layout import BATCH_HEADER
 from ..node import RunningMember
 from ..raft.messages import AppendResponse, VoteRequest, VoteResponse
+from ..server.effects import Slept
 from ..server.peerwire import decode_message
 from .checkers import CheckFailed
+from .watch_members import MembersWatch, incarnation
 
 DIGEST_EVERY = 64
 _WATCHED = (Frame.APPEND_REPLY, Frame.VOTE, Frame.VOTE_REPLY)
@@ -41,11 +43,15 @@ class Watch:
     Attributes:
         elections: how many leaders there were.
         commit_index: the highest that any member has known.
+        members: the laws of who takes part.
+        leases: how many turns began with one.
     """
 
     def __init__(self) -> None:
         self.elections = 0
         self.commit_index = 0
+        self.members = MembersWatch(self._fail)
+        self.leases = 0
         self._seen: dict[str, _Seen] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
@@ -57,9 +63,13 @@ class Watch:
     # -- a member begins -----------------------------------------------------------------------
 
     def adopt(self, running: RunningMember) -> None:
-        """A member has recovered and begins: it must remember what it promised."""
+        """A member has recovered and begins: it must remember what it promised.
+
+        A wiped one is somebody else: it is called by its name and a part of its uuid.
+        """
         member: Any = running.member
-        name = running.name
+        identity = running.identity
+        name = incarnation(running.name, identity.uuid if identity is not None else b"")
         seen = self._seen.setdefault(name, _Seen())
         log, state = member._store.log, member._store.hard_state
         if state.term < seen.promised_term:
@@ -83,6 +93,8 @@ class Watch:
         turn = member.turn
 
         def watched(now: float, inputs: Any) -> Any:
+            if Slept() not in inputs[:1]:
+                self._check_lease(name, member._raft, now)
             effects = turn(now, inputs)
             self._look(name, member, seen, effects)
             return effects
@@ -104,21 +116,37 @@ class Watch:
             if not seen.was_leader:
                 self.elections += 1
                 self._check_completeness(name, raft.term, log)
+                term, candidate = raft.term, member.name
+                voted = self._votes.get
+                self.members.elected(name, member, lambda each: voted((each, term)) == candidate)
         seen.was_leader = raft.is_leader
         if log.generation != seen.generation:
             seen.generation = log.generation
             seen.last_index = min(seen.last_index, raft.commit_index, log.last_index)
             if seen.promised_index > log.durable_index:
                 self._promise(seen, log.durable_index, log)
+        before = seen.last_index
         if log.last_index > max(seen.last_index, log.base_index):
             self._check_matching(name, log, max(seen.last_index, log.base_index))
             seen.last_index = log.last_index
         if raft.commit_index > seen.commit_index:
             self._check_commitment(name, raft, log, max(seen.commit_index, log.base_index))
             seen.commit_index = raft.commit_index
+            if raft.is_leader:
+                self._check_majority(name, member, log, before)
+        self.members.look(name, member, self.commit_index)
         for peer, frames in effects.peer_frames:
-            self._hear(name, peer, seen, log, frames)
+            self._hear(name, peer, seen, member, frames)
         self._check_state(name, member._applier)
+
+    def _check_lease(self, name: str, raft: Any, now: float) -> None:
+        """Who could answer by a lease knows of all that anybody knows to be committed (H29)."""
+        lease = raft._replication._lease
+        if now < lease.until and raft.ready_to_serve and not raft.is_late(now):
+            self.leases += 1
+            if raft.commit_index < self.commit_index:
+                self._fail("lease", f"{name} has a lease and knows of {raft.commit_index}; "
+                           f"{self.commit_index} is committed")  # fmt: skip
 
     def _check_completeness(self, name: str, term: int, log: Any) -> None:
         """A leader has what was committed in earlier terms: by log matching the last one shows."""
@@ -150,18 +178,34 @@ class Watch:
                 self._commit_terms[raft.term] = base
         self.commit_index = max(self.commit_index, raft.commit_index)
 
-    def _hear(self, name: str, peer: str, seen: _Seen, log: Any, frames: bytes) -> None:
+    def _check_majority(self, name: str, member: Any, log: Any, before: int) -> None:
+        """What a leader commits is durable at a majority of those who vote by its own log.
+
+        By the log as it was when the turn began: up to ``before``.
+        """
+        index = member._raft.commit_index
+
+        def holds(who: str) -> bool:
+            if who == name:
+                return bool(log.durable_index >= index)
+            return who in self._seen and self._seen[who].promised_index >= index
+
+        self.members.commits(name, member, before, holds)
+
+    def _hear(self, name: str, peer: str, seen: _Seen, member: Any, frames: bytes) -> None:
         """What leaves is a promise."""
-        at = 0
+        at, log = 0, member._store.log
         while at < len(frames):
             length, type_, _, _ = HEADER.unpack_from(frames, at)
             payload = frames[at + HEADER_SIZE : at + HEADER_SIZE + length]
             at += HEADER_SIZE + length
             if type_ not in _WATCHED:
                 continue
-            message = decode_message(type_, payload, name, peer)
+            message = decode_message(type_, payload, member.name, peer)
+            if isinstance(message, VoteRequest):
+                self.members.speaks(name, member)
             if isinstance(message, VoteRequest) and not message.pre:
-                self._vote(name, message.term, name)
+                self._vote(name, message.term, member.name)
             elif isinstance(message, VoteResponse) and message.granted and not message.pre:
                 self._vote(name, message.term, peer)
             elif isinstance(message, AppendResponse):
@@ -198,7 +242,7 @@ class Watch:
         if known != digest:
             self._fail("same state", f"{name} and {whose} differ at index {applier.index}")
 
-    def _fail(self, law: str, text: str) -> None:
+    def _fail(self, law: str, text: str) -> NoReturn:
         raise CheckFailed(law, text)
 
 

@@ -11,13 +11,15 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from ..errors import CopycatError, UnavailableError
+from ..errors import CopycatError, UnavailableError, UnknownResourceError
 from ..handles import Copycat
 from ..machine import StateMachine, command, event, query
 from ..ports import Random
-from ..types import Consistency
+from ..resources import Resource
+from ..types import Address, Consistency
 from .checkers import CheckFailed, Exclusion, Tokens
 from .checkers import Events as EventCheck
+from .direct import Direct
 from .history import History
 from .plan import Plan
 
@@ -62,8 +64,10 @@ class Records:
         self.events = EventCheck()
         self.now = now
         self.holding: dict[str, int] = {}  # client -> token, while it believes to hold the lock
+        self.turns: dict[str, float] = {}  # client -> when it got the lock the last time
         self.stopping = False  # no new operations are begun
         self.reports: list[tuple[str, int]] = []
+        self.direct = 0  # answers that came straight from some member
 
     def paused(self, client: str) -> None:
         """``client`` stands still: it believes nothing until it runs again."""
@@ -73,10 +77,25 @@ class Records:
 
 
 class Client:
-    """The tasks of one client process."""
+    """The tasks of one client process.
 
-    def __init__(self, name: str, plan: Plan, records: Records, random: Random) -> None:
+    ``direct`` asks one of ``members`` at a time, besides what goes the usual way.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plan: Plan,
+        records: Records,
+        random: Random,
+        direct: Direct,
+        members: Callable[[], list[Address]],
+    ) -> None:
         self.name = name
+        self._direct = direct
+        self._members = members
+        self._counted = 0  # the most entries of the ledger that it was told of...
+        self._seen = 0  # ...and the newest state that a member has shown it directly
         self._plan = plan
         self._records = records
         self._history = records.history
@@ -95,7 +114,7 @@ class Client:
 
     async def _work(self, cc: Copycat) -> None:
         async with asyncio.TaskGroup() as group:
-            for task in (self._map, self._map, self._other, self._lock):
+            for task in (self._map, self._map, self._other, self._lock, self._ask):
                 group.create_task(self._repeat(task, cc))
             listener = group.create_task(self._listen(cc))
             until = self._records.now() + self._random.expovariate(1 / self._plan.stay_s)
@@ -103,6 +122,7 @@ class Client:
                 await asyncio.sleep(REST_S)
             self._leaving = True
             listener.cancel()
+            self._direct.close()
         self._leaving = False
 
     async def _repeat(
@@ -120,6 +140,11 @@ class Client:
         """This client's session: order is promised within one."""
         return f"{self.name}/{cc.session.id}"
 
+    def _level(self) -> Consistency:
+        """How a linearizable read is made sure of."""
+        leased = self._random.random() < self._plan.leased
+        return Consistency.LINEARIZABLE_LEASE if leased else Consistency.LINEARIZABLE
+
     # -- operations ----------------------------------------------------------------------------
 
     async def _map(self, cc: Copycat) -> None:
@@ -130,7 +155,7 @@ class Client:
         record, who = self._history.record, self._who(cc)
         kind = random.random()
         if kind < 0.35:
-            await record(who, "get", key, (), m.get(key))
+            await record(who, "get", key, (), m.get(key, consistency=self._level()))
         elif kind < 0.7:
             await record(who, "put", key, (value,), m.put(key, value))
         elif kind < 0.8:
@@ -138,7 +163,8 @@ class Client:
         elif kind < 0.9:
             await record(who, "remove", key, (), m.remove(key))
         else:
-            old = await record(who, "get", key, (), m.get(key))
+            read = m.get(key, consistency=self._level())
+            old = await record(who, "get", key, (), read)
             if old is not None:
                 call = m.replace_if(key, old, value)
                 await record(who, "replace_if", key, (old, value), call)
@@ -152,7 +178,7 @@ class Client:
         if self._random.random() < 0.5:
             await record(who, "increment", "/count", (), counter.increment())
         else:
-            await record(who, "get", "/count", (), counter.get())
+            await record(who, "get", "/count", (), counter.get(consistency=self._level()))
 
     async def _append(self, cc: Copycat) -> None:
         ledger: Any = cc.machine("/ledger", Ledger)
@@ -167,11 +193,56 @@ class Client:
         count = await view.count()
         if level is Consistency.SEQUENTIAL:
             self._records.reports.append((who, count))
+            self._counted = max(self._counted, count)
+
+    async def _ask(self, cc: Copycat) -> None:
+        """Ask some member directly: no answer is staler than its level allows (H27, H30)."""
+        direct, random = self._direct, self._random
+        if not direct.stands or random.random() < 0.1:
+            await direct.connect(random.choice(self._members()))
+        record, who = self._history.record, f"{self._who(cc)}/direct"
+        kind = random.random()
+        if kind < 0.4:
+            key = f"k{random.randrange(KEYS)}"
+            await record(who, "get", key, (), self._answer(cc, cc.map("/map"), "get", [key]))
+        elif kind < 0.7:
+            await record(who, "get", "/count", (), self._answer(cc, cc.long("/count"), "get", []))
+        else:
+            known = self._counted
+            ledger: Any = cc.machine("/ledger", Ledger)
+            count = await self._answer(cc, ledger, "count", [], Consistency.SEQUENTIAL)
+            if count < known:
+                raise CheckFailed("sequential", f"{who} knew {known} entries, then saw {count}")
+            self._counted = max(self._counted, count)
+
+    async def _answer(
+        self,
+        cc: Copycat,
+        resource: Resource[Any],
+        operation: str,
+        arguments: list[object],
+        level: Consistency = Consistency.LINEARIZABLE,
+    ) -> Any:
+        opened = await resource._ready()
+        number = opened.ids[operation]
+        index = max(self._seen, cc.session.index)
+        try:
+            answer, seen = await self._direct.ask(
+                opened.resource, number, arguments, level, index
+            )
+        except UnknownResourceError as problem:
+            raise CheckFailed("stale", f"a member does not know {resource}: {problem}") from None
+        if level is Consistency.SEQUENTIAL and seen < index:
+            raise CheckFailed("sequential", f"the state at {seen} was shown to who knew {index}")
+        self._seen = max(self._seen, seen)
+        self._records.direct += 1
+        return answer
 
     async def _lock(self, cc: Copycat) -> None:
         records, random = self._records, self._random
         # The holder's name is the client's: its tasks take the lock one after another.
         async with cc.lock("/lock") as held:
+            records.turns[self.name] = records.now()
             records.exclusion.begin("/lock", self.name, held.token, records.now())
             records.holding[self.name] = held.token
             try:

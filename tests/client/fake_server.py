@@ -147,8 +147,14 @@ class FakeMember:
 
     serving = leading
 
+    def lease_index(self) -> None:
+        return None
+
     @property
-    def overloaded(self) -> bool:
+    def last_index(self) -> int:
+        return self.cluster.applier.index
+
+    def overloaded(self, size: int = 0) -> bool:
         self.overload -= 1
         return self.overload >= 0
 
@@ -214,8 +220,10 @@ class FakeMember:
     def _turn(self) -> None:
         self._due = False
         read = self.desk.take_read()
-        if read is not None:
-            self.desk.read_index(read, self.cluster.applier.index)
+        if read is not None and self.cluster.leader is not None:
+            self.desk.reads_settled([(read, self.cluster.applier.index)], ())
+        elif read is not None:
+            self.desk.reads_settled((), [read])
         runs, self.desk.runs = self.desk.runs, []
         if runs:
             self.cluster.log(runs)

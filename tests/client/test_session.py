@@ -20,6 +20,7 @@ from copycat.errors import (
     OutcomeUnknownError,
     SerializationError,
     SessionExpiredError,
+    UnavailableError,
     WrongLoopError,
 )
 from copycat.handles import connect
@@ -463,6 +464,36 @@ def test_admin_requests_are_answered() -> None:
             assert await cc.session.admin("status", [1]) == {"name": "n1", "arguments": [1]}
             with pytest.raises(CopycatError, match="no admin request"):
                 await cc.session.admin("dance", [])
+
+    run(main())
+
+
+def test_what_was_asked_of_a_member_that_is_gone_ends() -> None:
+    """Without a leader any member is asked; when that one is lost, a request fails at once and a
+    query goes to another."""
+
+    async def main() -> None:
+        async with cluster_and_client() as (cluster, cc):
+            number = cc.long("/n")
+            await number.increment(7)
+            cluster.members["n1"].kill()
+            cluster.elect(None)
+            route = cc.session._route
+            while len(route._links) < 2:
+                await asyncio.sleep(0.01)
+            cluster.mute = {Frame.ADMIN_REPLY, Frame.ANSWERS}
+            request = cc.session.admin("status", [])
+            query = asyncio.create_task(number.get(consistency=Consistency.SERIALIZABLE))
+            await asyncio.sleep(0.05)
+            assert not request.done() and not query.done()
+            cluster.mute = set()
+            assert route.any_link is not None
+            cluster.members[route.any_link.name].kill()
+            with pytest.raises(UnavailableError):
+                async with asyncio.timeout(1):
+                    await request
+            async with asyncio.timeout(1):
+                assert await query == 7
 
     run(main())
 

@@ -121,7 +121,7 @@ def test_the_bytes_of_a_connection() -> None:
     """How a connection opens, and how a frame on it begins."""
     assert codec.PREAMBLE == b"COPYCAT\x01"
     assert codec.pack_frame(codec.Frame.RUN, b"ab", b"c") == hexed("03000000 11 00 0000 616263")
-    assert codec.PROTOCOL_VERSION == 3
+    assert codec.PROTOCOL_VERSION == 4
     assert codec.ATTACH_HEAD.pack(7, 9, b"s" * 16) == hexed("""
         0700000000000000 0900000000000000    # session, last event
         73737373737373737373737373737373     # secret

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,6 +241,25 @@ def test_a_late_member_gets_a_snapshot(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def test_reads_by_a_lease_survive_their_leader() -> None:
+    """They see every write, also the next leader's, which comes when the promises have run out."""
+
+    async def story() -> None:
+        async with copycat.local_cluster(3, election_timeout=0.4, heartbeat=0.1) as cluster:
+            m = cluster.client.map("/m")
+            quick = m.at(consistency=copycat.Consistency.LINEARIZABLE_LEASE)
+            for number in range(20):
+                await m.put("k", number)
+                assert await quick.get("k") == number
+            before = time.monotonic()
+            await cluster.kill(cluster.leader)
+            await m.put("k", 20)
+            assert time.monotonic() - before > 0.2
+            assert await quick.get("k") == 20
+
+    asyncio.run(story())
+
+
 def test_one_lone_member_is_a_cluster(tmp_path: Path) -> None:
     """With nothing but a directory there is a durable cluster of one, again after a restart."""
 
@@ -263,5 +283,48 @@ def test_misuse_says_what_to_write_instead() -> None:
             copycat.local_cluster(0)
         with pytest.raises(copycat.ConfigurationError, match="99999"):
             copycat.connect("127.0.0.1:99999")
+
+    asyncio.run(story())
+
+
+def test_a_cluster_of_one_grows_and_replaces_its_founder() -> None:
+    """Members are added while it works; the first one leaves; killed ones come back; nothing of
+    what was counted is lost."""
+
+    async def story() -> None:
+        async with cluster_of(1) as cluster:
+            counter = cluster.client.long("/n")
+            await counter.increment(10)
+            assert [await cluster.add(), await cluster.add()] == ["n2", "n3"]
+            members = cluster.client.cluster
+            assert {each.name for each in await members.members()} == {"n1", "n2", "n3"}
+            await members.remove("n1", timeout=10)
+            failed = cluster.members["n1"].failed
+            async with asyncio.timeout(10):
+                assert failed is None or isinstance(await failed, copycat.MembershipError)
+            await cluster.stop("n1")
+            with pytest.raises(copycat.MisuseError, match="n1 does not run"):
+                await cluster.stop("n1")
+            assert await counter.increment() == 11
+            await cluster.kill("n2")
+            await cluster.restart("n2")
+            await until(lambda: cluster.leader is not None)
+            cluster.partition({"n2"}, {"n3"})
+            cluster.heal()
+            assert await cluster.add() == "n4"
+            assert await counter.increment() == 12
+
+    asyncio.run(story())
+
+
+def test_who_cannot_join_in_time_is_reported() -> None:
+    """Without a majority nobody is added, and the error says so."""
+
+    async def story() -> None:
+        async with cluster_of(3) as cluster:
+            await cluster.kill("n1")
+            await cluster.kill("n2")
+            with pytest.raises(copycat.DeadlineError, match="n4 does not vote after 1 s"):
+                await cluster.add(timeout=1.0)
 
     asyncio.run(story())

@@ -194,11 +194,29 @@ def test_a_wiped_member_comes_back_by_joining(tmp_path: Path) -> None:
             await place.stop("n3")
             (tmp_path / "n3").rename(tmp_path / "new")
             (tmp_path / "old").rename(tmp_path / "n3")
-            failed = (await place.join("n3")).failed
-            assert failed is not None
-            error = await failed
-            assert isinstance(error, copycat.WrongClusterError)
-            assert "another incarnation" in str(error)
+            with pytest.raises(copycat.WrongClusterError, match="another incarnation"):
+                await place.join("n3")
+
+    asyncio.run(main())
+
+
+def test_a_removed_member_does_not_open_again(tmp_path: Path) -> None:
+    """Opened with its old directory it fails at once and says how it can come back."""
+
+    async def main() -> None:
+        async with town(3, tmp_path) as place:
+            await place.start("n1")
+            cc = await place.join("n2")
+            gone = await place.join("n3")
+            await voters(cc, 3)
+            await cc.cluster.remove("n3")
+            assert gone.failed is not None
+            assert isinstance(await gone.failed, MembershipError)
+            await place.stop("n3")
+            for _ in range(2):
+                with pytest.raises(MembershipError, match="n3") as caught:
+                    await place.join("n3")
+                assert "join" in caught.value.hint
 
     asyncio.run(main())
 

@@ -27,7 +27,10 @@ class Checks(Trace):
         self.commit_terms: dict[int, int] = {}  # what was committed in a term, up to which index
         self.commits: dict[str, int] = {}
         self.reads: dict[int, int] = {}  # id -> what was committed when it was asked
+        self.waiting: dict[int, str] = {}  # reads that are not settled yet, and where they wait
         self.served = 0
+        self.served_elsewhere = 0  # by members that do not lead
+        self.leased_reads = 0  # of them
 
     # -- promises ------------------------------------------------------------------------------
 
@@ -57,6 +60,11 @@ class Checks(Trace):
             first = self.votes.setdefault((node.name, state.term), state.vote)
             assert first == state.vote, f"{node.name} votes twice in term {state.term}"
 
+    def asked(self, node: Node, id_: int) -> None:
+        """A read begins at ``node``."""
+        self.reads[id_] = self.commit_index
+        self.waiting[id_] = node.name
+
     # -- logs ----------------------------------------------------------------------------------
 
     def staged(self, node: Node, span: Span, image: bytes) -> None:
@@ -83,12 +91,29 @@ class Checks(Trace):
         if ready.elected:
             self._check_completeness(node)
         self._check_commit(node, ready.commit_index)
+        for id_ in ready.reads_failed:
+            assert self.waiting.pop(id_) == node.name
         for id_, index in ready.reads:
+            assert self.waiting.pop(id_) == node.name, "a read is settled twice, or elsewhere"
             self.served += 1
+            self.served_elsewhere += not raft.is_leader
             assert index >= self.reads[id_], (
                 f"read {id_} is served at {index}, {self.reads[id_]} was committed before it"
             )
+        self._check_disk(node)
+
+    def _check_disk(self, node: Node) -> None:
+        raft = node.alive
         assert raft.durable_index <= max(node.disk.last_index, node.disk.snapshot[0])
+
+    def leased(self, node: Node, id_: int, index: int) -> None:
+        """Who has a lease knows of all that anybody has committed (H29)."""
+        assert self.waiting.pop(id_) == node.name
+        self.served += 1
+        self.leased_reads += 1
+        assert index >= self.reads[id_], (
+            f"read {id_} is served by a lease at {index}, {self.reads[id_]} was committed before it"
+        )
 
     def _check_completeness(self, node: Node) -> None:
         """A new leader has everything that was committed in earlier terms.
@@ -109,6 +134,11 @@ class Checks(Trace):
         if index == before:
             return
         self.commits[node.name] = index
+        if node.alive.is_leader:
+            terms = [span.term for span, _ in node.log.batches if span.last_index <= index]
+            assert terms and terms[-1] == node.alive.term, (
+                f"{node.name} commits up to {index} by counting, which ends in an earlier term"
+            )  # what is counted there can be replaced by another leader (thesis 3.6.2, H5)
         if index > self.commit_index:
             self._check_quorum(node, index)
         for span, image in node.log.batches:
@@ -138,5 +168,6 @@ class Checks(Trace):
         self.commit_index = self.commit_terms[node.alive.term] = index
 
     def crashed(self, node: Node) -> None:
-        """It will begin with what its snapshot says."""
+        """It will begin with what its snapshot says, and nobody waits for it any more."""
+        self.waiting = {id_: name for id_, name in self.waiting.items() if name != node.name}
         self.commits[node.name] = node.disk.snapshot[0]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from copycat.ports import Random
 from copycat.raft import HardState, Membership, Raft, RaftOptions, Ready, Role
 from copycat.raft.configurations import Placed
-from copycat.raft.inputs import Compacted, Durable, Input, Installed, Saved
+from copycat.raft.inputs import Compacted, Durable, Input, Installed, Read, Saved
 from copycat.raft.messages import (
     AppendRequest,
     Message,
@@ -45,6 +45,9 @@ class Trace:
     def stepped(self, node: Node, ready: Ready) -> None:
         """A step was carried out."""
 
+    def leased(self, node: Node, id_: int, index: int) -> None:
+        """A read was served at ``index`` without asking anybody."""
+
 
 class Node:
     """One member: a Raft core and the little that a shell has to do for it."""
@@ -57,7 +60,9 @@ class Node:
         self.disk = ToyDisk()
         self.log = ToyLog()
         self.raft: Raft | None = None
-        self.wake_at = 0.0
+        self.rate = 1.0  # seconds that its clock counts in a second
+        self.slept = 0.0  # seconds that its clock has not counted
+        self.wake_at = 0.0  # in the cluster's time
         self.sync: Sync | None = None
         self._proposed = 0
         self._forget()
@@ -76,6 +81,16 @@ class Node:
         assert self.raft is not None, f"{self.name} is down"
         return self.raft
 
+    @property
+    def now(self) -> float:
+        """What its clock shows."""
+        return (self.cluster.now - self.slept) * self.rate
+
+    def sleep(self, seconds: float) -> None:
+        """Its clock has stood still for the last ``seconds``, which the shell notices."""
+        self.slept += seconds
+        self.alive.slept()
+
     # -- life ----------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -84,7 +99,7 @@ class Node:
         self.raft = Raft(
             self.name, self.disk.configuration or self.founded, self.disk.hard_state,
             self.log.trail(), self.log,
-            self.cluster.options, self.random, self.cluster.now,
+            self.cluster.options, self.random, self.now,
             commit_index=self.disk.snapshot[0], configurations=self.log.configurations(),
         )  # fmt: skip
         self.step()
@@ -100,7 +115,7 @@ class Node:
 
     def step(self, inputs: Iterable[Input] = ()) -> Ready:
         """One step of the core, carried out."""
-        ready = self.alive.step(self.cluster.now, inputs)
+        ready = self.alive.step(self.now, inputs)
         self._carry_out(ready)
         self.cluster.trace.stepped(self, ready)
         if ready.elected:
@@ -108,6 +123,14 @@ class Node:
         if ready.configure is not None:
             self._configure(ready.configure)
         return ready
+
+    def read(self, id_: int, *, leased: bool = False) -> None:
+        """A linearizable read; by the lease if it may and there is one."""
+        index = self.alive.lease_index(self.now) if leased else None
+        if index is None:
+            self.step([Read(id_)])
+        else:
+            self.cluster.trace.leased(self, id_, index)
 
     def _configure(self, membership: Membership) -> None:
         raft = self.alive
@@ -133,7 +156,9 @@ class Node:
         self.cluster.trace.staged(self, span, image)
 
     def _carry_out(self, ready: Ready) -> None:
-        self.wake_at = ready.wake_at
+        self.wake_at = ready.wake_at / self.rate + self.slept
+        if self.now < ready.wake_at and self.cluster.now >= self.wake_at:
+            self.wake_at = self.cluster.now + 1e-6  # lost in rounding
         if ready.hard_state is not None:
             self.unsaved = ready.hard_state
         if ready.truncate_from is not None:

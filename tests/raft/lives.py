@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from copycat.ports import Random
 from copycat.raft import Membership, RaftOptions
-from copycat.raft.inputs import PeerLost, PeerRefused, Read, Receive, Reconfigure, Transfer
+from copycat.raft.inputs import PeerLost, PeerRefused, Receive, Reconfigure, Transfer
 from copycat.raft.messages import Message
 
 from .checks import Checks
@@ -33,10 +33,12 @@ HEALING_TIMEOUTS = 12  # election timeouts within which a healed cluster must be
 class Life:
     """A cluster, its network and disks in virtual time, and a malicious fate."""
 
+    sizes: tuple[int, ...] = (1, 2, 3, 3, 3, 4, 5, 5)
+
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.checks = Checks()
-        size = self.random.choice((1, 2, 3, 3, 3, 4, 5, 5))
+        size = self.random.choice(self.sizes)
         voters = tuple(f"n{i}" for i in range(1, size + 1))
         learners = ("learner",) if self.random.random() < 0.3 else ()
         randoms = {name: Random(self.random.getrandbits(64)) for name in voters + learners}
@@ -51,6 +53,12 @@ class Life:
         self._count = 0
         self._reads = 0
         self.reconfigured = 0
+        self.leases = Random(f"leases {seed}")
+        self.leased = 0.7 * (seed % 2)  # the share of reads that are content with a lease
+        if self.leased:
+            drift = OPTIONS.clock_drift
+            for node in self.cluster.nodes.values():
+                node.rate = 1.0 + self.leases.uniform(-drift, drift)
         self._waking: dict[str, float] = {}
         self._stalled_until: dict[str, float] = {}
         self._lives: dict[str, int] = dict.fromkeys(self.cluster.nodes, 0)
@@ -169,10 +177,14 @@ class Life:
         self._stalled_until[node.name] = until
         self.at(until, lambda: self.read(node.name))
 
-    def _awake_leaders(self) -> list[Node]:
+    def _awake(self) -> list[Node]:
         now = self.cluster.now
-        leaders = self.cluster.leaders()
-        return [node for node in leaders if self._stalled_until.get(node.name, 0.0) <= now]
+        running = self.cluster.running()
+        return [node for node in running if self._stalled_until.get(node.name, 0.0) <= now]
+
+    def _awake_leaders(self) -> list[Node]:
+        awake = self._awake()
+        return [node for node in self.cluster.leaders() if node in awake]
 
     def isolate(self, node: Node) -> None:
         """Nobody hears it, or it hears nobody, or both."""
@@ -239,12 +251,18 @@ class Life:
             leader.step([Reconfigure(wanted)])
 
     def read(self, name: str = "") -> None:
-        """A read at whoever believes to lead, or at one of them."""
-        leaders = [node for node in self._awake_leaders() if name in ("", node.name)]
-        if leaders:
-            self._reads += 1
-            self.checks.reads[self._reads] = self.checks.commit_index
-            self.random.choice(leaders).step([Read(self._reads)])
+        """A read at whoever believes to lead, or at one of them; as often at anybody else."""
+        nodes = [node for node in self._awake_leaders() if name in ("", node.name)]
+        if not name and self.random.random() < 0.5:
+            nodes = self._awake()
+        if nodes:
+            self.read_at(self.random.choice(nodes))
+
+    def read_at(self, node: Node) -> None:
+        """A read at a member, whatever it is."""
+        self._reads += 1
+        self.checks.asked(node, self._reads)
+        node.read(self._reads, leased=self.leased > self.leases.random())
 
     # -- the whole life ------------------------------------------------------------------------
 
@@ -276,9 +294,11 @@ class Life:
         assert leaders[0].alive.ready_to_serve
         base, served = self.propose(), self.checks.served
         assert base is not None
-        self.read()
+        for name in members.names:
+            self.read_at(self.cluster.nodes[name])
         self.run_until(self.cluster.now + 4 * OPTIONS.election_timeout)
-        assert self.checks.served == served + 1, "a read waits for ever"
+        assert self.checks.served == served + len(members.names), "a read waits for ever"
+        assert not self.checks.waiting, "a read is never settled"
         for name in members.names:
             node = self.cluster.nodes[name]
             raft = node.alive

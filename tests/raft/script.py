@@ -21,12 +21,13 @@ Commands (a LINK is ``n1->n2``, either side may be ``*``)::
     replay               the duplicates arrive now
     cut LINK...          lose everything from now on        heal     stop doing so
     sync [NAME...]       make durable what is staged
-    propose NAME COUNT   a batch of entries                 read NAME ID
+    propose NAME COUNT   a batch of entries                 read NAME ID [leased]
     transfer NAME [TO]   NAME hands its leadership over
     members NAME VOTER... [learners NAME...] [joining NAME...]
                          NAME is asked to change the members
     add NAME by NAME     a new member, which was told the configuration of the other
     lost NAME PEER       NAME's connection to PEER broke    refused NAME PEER   ... for good
+    sleep NAME SECONDS   time passes, and NAME's clock does not count it
     crash NAME           memory and what was not synced     restart NAME
     compact NAME INDEX   a snapshot replaces the log up to there
     show [NAME...]       where everybody stands
@@ -40,11 +41,13 @@ from fnmatch import fnmatchcase
 
 from copycat.ports import Random
 from copycat.raft import Membership, RaftOptions, Ready, Role
-from copycat.raft.inputs import Input, PeerLost, PeerRefused, Read, Receive, Reconfigure, Transfer
+from copycat.raft.inputs import Input, PeerLost, PeerRefused, Receive, Reconfigure, Transfer
 from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
@@ -53,6 +56,7 @@ from copycat.raft.messages import (
 )
 
 from .harness import Cluster, Node, Trace
+from .toydisk import ToyDisk
 
 INDENT = "  "
 
@@ -95,10 +99,7 @@ class Teller(Trace):
     def synced(self, node: Node) -> None:
         """As `Trace`."""
         disk = node.disk
-        vote = disk.hard_state.vote or "nobody"
-        self.say(
-            node, f"synced: log to {disk.last_index}, term {disk.hard_state.term}, vote {vote}"
-        )
+        self.say(node, f"synced: {describe_disk(disk)}")
 
     def stepped(self, node: Node, ready: Ready) -> None:
         """As `Trace`."""
@@ -117,14 +118,22 @@ class Teller(Trace):
         for id_ in ready.reads_failed:
             self.say(node, f"refuses read {id_}")
 
+    def leased(self, node: Node, id_: int, index: int) -> None:
+        """As `Trace`."""
+        self.say(node, f"serves read {id_} at {index} by its lease")
+
     def started(self, node: Node) -> None:
         """It recovered from its disk."""
         disk = node.disk
         self.known[node.name] = ((Role.FOLLOWER, disk.hard_state.term), disk.snapshot[0])
-        vote = disk.hard_state.vote or "nobody"
-        self.say(
-            node, f"restarts: log to {disk.last_index}, term {disk.hard_state.term}, vote {vote}"
-        )
+        self.say(node, f"restarts: {describe_disk(disk)}")
+
+
+def describe_disk(disk: ToyDisk) -> str:
+    """What would survive."""
+    state = disk.hard_state
+    text = f"log to {disk.last_index}, term {state.term}, vote {state.vote or 'nobody'}"
+    return text + (f", promise {state.promise_us / 1e6:g} s" if state.promise_us else "")
 
 
 def describe_span(span: Span) -> str:
@@ -150,14 +159,16 @@ def describe(message: Message) -> str:
     """A message in words."""
     m = message
     if isinstance(m, AppendRequest):
+        asked = f", promise {m.lease_us / 1e6:g} s?" if m.lease_us else ""
         what = " ".join(map(describe_span, m.spans)) or "nothing"
         return (
             f"append {what} after {m.prev_index}@{m.prev_term}, commit {m.commit_index}, "
-            f"round {m.round}, term {m.term}"
+            f"round {m.round}, term {m.term}{asked}"
         )
     if isinstance(m, AppendResponse):
         hint = "" if m.success else f", mismatch: perhaps {m.hint_index}@{m.hint_term}"
-        return f"durable to {m.match_index}{hint}, round {m.round}, term {m.term}"
+        promised = ", promised" if m.promised else ""
+        return f"durable to {m.match_index}{hint}, round {m.round}, term {m.term}{promised}"
     if isinstance(m, VoteRequest):
         kind = "pre-vote" if m.pre else "bidden vote" if m.bidden else "vote"
         return f"{kind} for term {m.term}? last {m.last_index}@{m.last_term}"
@@ -166,6 +177,11 @@ def describe(message: Message) -> str:
     if isinstance(m, SnapshotResponse):
         progress = "done" if m.done else f"next byte {m.offset}"
         return f"snapshot {m.index} {progress}, term {m.term}"
+    if isinstance(m, ReadIndexRequest):
+        return f"read index? request {m.number}, term {m.term}"
+    if isinstance(m, ReadIndexResponse):
+        index = "none" if m.index is None else m.index
+        return f"read index {index} for request {m.number}, term {m.term}"
     if isinstance(m, Stand):
         return f"stand for election, term {m.term}"
     kind = "pre-vote" if m.pre else "vote"
@@ -341,9 +357,14 @@ class Story:
         if self.cluster.nodes[name].propose(int(count)) is None:
             self._teller.say(self.cluster.nodes[name], "does not lead")
 
-    def do_read(self, name: str, id_: str) -> None:
+    def do_read(self, name: str, id_: str, level: str = "") -> None:
         """A linearizable read."""
-        self.cluster.nodes[name].step([Read(int(id_))])
+        self.cluster.nodes[name].read(int(id_), leased=level == "leased")
+
+    def do_sleep(self, name: str, seconds: str) -> None:
+        """It notices that it slept, at once when it wakes up."""
+        self._pass_time(float(seconds), lambda: None, (name,))
+        self.cluster.nodes[name].sleep(float(seconds))
 
     def do_transfer(self, name: str, to: str | None = None) -> None:
         """An administrator asks for it."""

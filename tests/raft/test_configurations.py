@@ -66,3 +66,17 @@ def test_an_installed_snapshot_voids_a_configuration_that_never_committed() -> N
     me = standing()
     me.install(4, 1, (0, three))
     assert me.membership == stale and me.trail.last_index == 5
+
+
+def test_who_is_in_any_configuration_that_may_be_the_committed_one_may_stand() -> None:
+    """A leader that takes itself out dies with the only copy of that entry. When it is back it
+    knows of no commitment, and nobody else can win: found by the simulated life 31227."""
+    joint = Membership(("a",), (), ("a", "b"))
+    placed = Configurations((0, TWO), [(3, Membership(("a", "b"))), (5, joint), (7, ONE)])
+
+    def b_may_stand(commit_index: int) -> bool:
+        trail = Trail(0, 0, ((1, 1),), 8)
+        return Standing("b", placed, HardState(1, None), trail, commit_index, 0.0).is_voter
+
+    assert b_may_stand(0) and b_may_stand(4) and b_may_stand(6)
+    assert not b_may_stand(7)

@@ -43,13 +43,14 @@ class Member:
         trail: Trail | None = None,
         commit_index: int = 0,
         membership: Membership = THREE,
+        promise_us: int = 0,
         **options: int,
     ) -> None:
         self.now = 0.0
         self.log = ToyLog()
         self.raft = Raft(
-            "n1", (0, membership), HardState(term, vote), trail or Trail(), self.log,
-            RaftOptions(**options),
+            "n1", (0, membership), HardState(term, vote, promise_us),
+            trail or Trail(), self.log, RaftOptions(**options),
             Random(1), self.now, commit_index,
         )  # fmt: skip
 
@@ -372,3 +373,77 @@ def test_a_freshly_founded_cluster_need_not_wait_for_a_timeout() -> None:
     assert fresh.raft.term == 0
     grown = Member(term=1)
     assert grown.step(Campaign()).messages == []
+
+
+def asking(round_: int, lease_us: int = 1_000_000) -> AppendRequest:
+    """An empty request of n2 in term 2 that asks for a promise."""
+    return AppendRequest(2, "n2", "n1", 0, 0, 0, 0, round_, lease_us=lease_us)
+
+
+def answers(ready: Ready) -> list[tuple[int, bool]]:
+    """(round, promised) of the answers to requests."""
+    return [(m.round, m.promised) for m in ready.messages if isinstance(m, AppendResponse)]
+
+
+def test_a_promise_is_kept_in_every_term() -> None:
+    """Whoever promised votes for nobody until then, also in a term that it came to otherwise, but
+    does what the leader itself asks for (H29)."""
+    for bidden in (False, True):
+        member = Member(term=2)
+        assert answers(member.step(asking(1))) == [(1, True)]
+        member.step(AppendResponse(3, "n3", "n1", False, 0, 0))
+        assert member.raft.term == 3
+        member.now = 0.99
+        ready = member.step(VoteRequest(3, "n3", "n1", 9, 2, False, bidden))
+        assert ready.messages == [VoteResponse(3, "n1", "n3", bidden, False)]
+        member.now = 1.0
+        ready = member.step(VoteRequest(3, "n3", "n1", 9, 2, False))
+        assert ready.messages == [VoteResponse(3, "n1", "n3", True, False)]
+
+
+def test_a_promise_is_on_disk_before_anybody_hears_of_it() -> None:
+    """The first promise of a term changes the hard state, the next ones do not; a later term
+    forgets it when it has run out, and not before."""
+    member = Member(term=2)
+    assert member.step(asking(1)).hard_state == HardState(2, None, 1_000_000)
+    member.now = 0.5
+    assert member.step(asking(2)).hard_state is None
+    ready = member.step(AppendResponse(3, "n3", "n1", False, 0, 0))
+    assert ready.hard_state == HardState(3, None, 1_000_000)
+    member.now = 1.5
+    ready = member.step(AppendResponse(4, "n3", "n1", False, 0, 0))
+    assert ready.hard_state == HardState(4, None, 0)
+
+
+def test_only_the_newest_round_can_ask_for_a_promise() -> None:
+    """An answer says ``promised`` only if its own round asked, or a repetition of it; a request
+    from earlier does not make a promise longer."""
+    member = Member(term=2)
+    assert answers(member.step(asking(1, 0))) == [(1, False)]
+    assert answers(member.step(asking(2))) == [(2, True)]
+    assert answers(member.step(asking(3, 0))) == [(3, False)]
+    member.now = 0.5
+    assert answers(member.step(asking(2))) == []
+    assert answers(member.step(asking(4), asking(5, 0))) == [(5, False)]
+    assert answers(member.step(asking(7, 0), asking(6))) == [(7, False)]
+    assert answers(member.step(asking(8), asking(7))) == [(8, True)]
+
+
+def test_nobody_promises_more_than_his_own_patience() -> None:
+    """A leader that was set to be more patient gets no promise: no election waits so long."""
+    member = Member(term=2)
+    assert answers(member.step(asking(1, 1_000_001))) == [(1, False)]
+    assert member.step(VoteRequest(3, "n3", "n1", 9, 2, False, True)).messages
+
+
+def test_a_longer_promise_of_an_earlier_life_is_kept() -> None:
+    """What was promised under other settings counts, by what is written down of it."""
+    member = Member(term=2, promise_us=3_000_000)
+    member.now = 2.9
+    member.step()
+    assert member.plays(Role.FOLLOWER)
+    ready = member.step(VoteRequest(3, "n3", "n1", 9, 2, False))
+    assert ready.messages == [VoteResponse(2, "n1", "n3", False, False)]
+    member.now = 3.1
+    member.step()
+    assert member.plays(Role.PRE_CANDIDATE)

@@ -30,8 +30,8 @@ def test_a_life_follows_from_its_seed() -> None:
 
 
 def test_the_lives_are_hostile_enough() -> None:
-    """Over a few seeds there are elections, truncated batches, snapshots, and served reads."""
-    terms = commits = served = batches = 0
+    """Over a few seeds there are elections, truncated batches, snapshots, and reads served."""
+    terms = commits = served = batches = elsewhere = 0
     for seed in range(20):
         life = Life(seed)
         life.live()
@@ -39,7 +39,9 @@ def test_the_lives_are_hostile_enough() -> None:
         commits += len(life.checks.committed)
         batches += len(life.checks.batches)
         served += life.checks.served
+        elsewhere += life.checks.served_elsewhere
     assert terms > 60
     assert commits > 500
     assert batches > commits  # some were truncated or never committed
     assert served > 100
+    assert elsewhere > 60  # by members that do not lead

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat._core.kernel import encode_run, seal_batch
+from copycat._core.kernel import decode_results, encode_run, seal_batch
 from copycat._core.layout import Kind
 from copycat.serializer import Serializer
 from copycat.server.sessions import proof_of
@@ -27,6 +27,12 @@ class LogWriter:
         image = seal_batch(list(runs), self.next_index, self.term, self.time_us)
         self.next_index += sum(int.from_bytes(run[4:8], "little") for run in runs)
         return image
+
+
+def results_of(answer: tuple[int, int, int, bytes]) -> list[bytes]:
+    """The results in what an applier has to say to one session."""
+    _, _, count, results = answer
+    return decode_results(results, 0, count)
 
 
 def initialize(*types: str, leader: str = "n1") -> bytes:

@@ -7,12 +7,14 @@ import random
 import pytest
 
 import copycat.machine as machine_module
+from copycat._core.kernel import decode_results, encode_results
 from copycat._core.layout import Status
 from copycat.errors import InvariantViolated, Rejected
 from copycat.machine import StateMachine, command, query
 from copycat.serializer import Serializer
 from copycat.server.applier import Applier
 from copycat.server.executor import MachineMissing
+from copycat.server.sessions import Session
 from copycat.system import SystemOperation
 
 from .images import (
@@ -21,7 +23,9 @@ from .images import (
     initialize,
     keep_alive,
     open_call,
+    pack,
     register,
+    results_of,
     tick,
     unpack,
     unregister,
@@ -78,7 +82,7 @@ class World:
         self.session = self.log.next_index - 1
         call = open_call("/t", "Tally", "add", "later", "crash", "get")
         self.apply(commands(self.session, 1, call))
-        answer = self.applier.take().answers[-1][2][0]
+        answer = results_of(self.applier.take().answers[-1])[0]
         assert answer[0] == Status.OK
         self.resource, (self.add, self.later, self.crash, self.get) = unpack(answer[1:])
         self.sequence = 1
@@ -91,7 +95,7 @@ class World:
     def call(self, operation: int, *args: object) -> bytes:
         self.sequence += 1
         self.apply(commands(self.session, self.sequence, (self.resource, operation, list(args))))
-        return self.applier.take().answers[-1][2][0]
+        return results_of(self.applier.take().answers[-1])[0]
 
     def fresh(self) -> Applier:
         """Another member's applier before its first entry."""
@@ -121,7 +125,7 @@ def test_duplicates_are_answered_once_and_applied_once(world: World) -> None:
     world.apply(commands(world.session, 2, *calls))
     world.apply(commands(world.session, 2, *calls, *calls))
     answers = world.applier.take().answers
-    assert [(first, len(results)) for _, first, results in answers] == [(2, 3), (5, 3)]
+    assert [(first, count) for _, first, count, _ in answers] == [(2, 3), (5, 3)]
     assert world.value == 6
     world.apply(commands(world.session, 2, *calls))
     assert world.applier.take().answers == []
@@ -146,12 +150,36 @@ def test_results_stay_until_acknowledged(world: World) -> None:
     assert len(session.results) == 2
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_any_results_that_are_not_acknowledged_can_be_had_again(seed: int) -> None:
+    """However runs are cut and acknowledged, what is not acknowledged is as it was answered."""
+    chance = random.Random(seed)
+    session = Session(1, b"u" * 16, b"", "", 5_000_000, 0)
+    given: list[bytes] = []
+    for _ in range(200):
+        fresh = [chance.randbytes(chance.randint(1, 9)) for _ in range(chance.randint(1, 6))]
+        given += fresh
+        session.answered(len(fresh), encode_results(fresh))
+        session.acknowledge(chance.randint(0, len(given)))
+        if chance.random() < 0.1:
+            session = Session.from_image(unpack(pack(session.image())))
+        first, last = sorted(chance.randint(1, len(given)) for _ in range(2))
+        known = session.cached(first, last - first + 1)
+        if first <= session.acknowledged:
+            assert known is None
+        else:
+            assert known == encode_results(given[first - 1 : last])
+        assert session.result_bytes == sum(len(run[2]) for run in session.results)
+        assert all(run[1] > session.acknowledged for run in session.results)
+    assert session.cached(len(given), 2) is None
+
+
 def test_exceptions_are_results_without_member_specifics(world: World) -> None:
     """A raising command is an error result, free of memory addresses; the state stays (H47)."""
     assert world.call(world.add, -1)[0] == Status.REJECTED
     failed = world.call(world.crash)
     assert failed[0] == Status.FAILED
-    assert unpack(failed[1:]) == ["KeyError", "broken at 0x…"]
+    assert unpack(failed[1:]) == ["KeyError", "broken at 0x…", "Tally.crash at /t"]
     assert world.value == 0
 
 
@@ -161,12 +189,12 @@ def test_wrong_arguments_and_unknown_things_are_results(world: World) -> None:
     assert world.call(world.get)[0] == Status.UNKNOWN_OPERATION
     assert world.call(9999)[0] == Status.UNKNOWN_OPERATION
     world.apply(commands(world.session, world.sequence + 1, (77, world.add, [1])))
-    assert world.applier.take().answers[-1][2][0][0] == Status.UNKNOWN_RESOURCE
+    assert results_of(world.applier.take().answers[-1])[0][0] == Status.UNKNOWN_RESOURCE
     world.sequence += 1
     for args in ([], ["/x"], [5, "Tally", 1, []], ["/x", "Tally", 1, 7], ["/x", "Tally", 1, [7]]):
         world.sequence += 1
         world.apply(commands(world.session, world.sequence, (0, SystemOperation.OPEN, args)))
-        assert world.applier.take().answers[-1][2][0][0] != Status.OK
+        assert results_of(world.applier.take().answers[-1])[0][0] != Status.OK
     assert world.applier.system.query(SystemOperation.EXISTS, b"\x91\xa2/x") == b"\x00\xc2"
 
 
@@ -203,7 +231,8 @@ def test_registering_twice_with_one_uuid_is_one_session(world: World) -> None:
 def test_a_machine_that_schedules_itself_at_once_does_not_hold_everybody_up(world: World) -> None:
     """Without a delay a command runs at a later log time, so a batch comes to an end."""
     world.apply(commands(world.session, 2, open_call("/t", "Tally", "for_ever")))
-    opened = unpack(world.applier.sessions.get(world.session).results[-1][1:])
+    results = world.applier.sessions.get(world.session).results
+    opened = unpack(decode_results(results[-1][2], 0, 1)[0][1:])
     world.apply(commands(world.session, 3, (opened[0], opened[1][0], [])))
     before = world.value
     for _ in range(3):
@@ -244,10 +273,10 @@ def test_only_machines_of_the_leader_can_be_opened(world: World) -> None:
     """An unknown machine type is the same error everywhere, and nothing is created (H95)."""
     world.sequence += 1
     world.apply(commands(world.session, world.sequence, open_call("/x", "os.system")))
-    assert world.applier.take().answers[-1][2][0][0] == Status.UNKNOWN_RESOURCE
+    assert results_of(world.applier.take().answers[-1])[0][0] == Status.UNKNOWN_RESOURCE
     world.sequence += 1
     world.apply(commands(world.session, world.sequence, open_call("/t", "Other")))
-    assert world.applier.take().answers[-1][2][0][0] == Status.RESOURCE_TYPE
+    assert results_of(world.applier.take().answers[-1])[0][0] == Status.RESOURCE_TYPE
 
 
 def test_a_member_without_the_machine_stops(world: World) -> None:
@@ -265,7 +294,7 @@ def test_deleted_resources_fail_and_ids_are_not_reused(world: World) -> None:
     assert world.call(world.add, 1)[0] == Status.UNKNOWN_RESOURCE
     world.sequence += 1
     world.apply(commands(world.session, world.sequence, open_call("/t", "Tally", "add")))
-    resource, _ = unpack(world.applier.take().answers[-1][2][0][1:])
+    resource, _ = unpack(results_of(world.applier.take().answers[-1])[0][1:])
     assert resource > world.resource
 
 

@@ -24,8 +24,16 @@ class Host:
 
     def __init__(self) -> None:
         self.leading = self.serving = True
-        self.overloaded = False
+        self.room = 1 << 30
         self.now = 100.0
+        self.last_index = 1 << 32
+        self.lease: int | None = None  # the index at which a lease lets reads be served
+
+    def overloaded(self, size: int = 0) -> bool:
+        return size >= self.room
+
+    def lease_index(self) -> int | None:
+        return self.lease
 
     def admin(self, name: str, arguments: list[object]) -> object:
         raise LookupError(name)
@@ -170,11 +178,11 @@ def test_any_resending_applies_each_command_once(seed: int) -> None:
 
 def test_overload_refuses_before_logging(world: World) -> None:
     """A refused run leaves no trace, and the same sequence is admitted later (H101)."""
-    world.host.overloaded = True
+    world.host.room = len(world.adds(2, 1))
     world.run(world.adds(2, 1))
     assert world.admitted() == []
     assert rejection(world.frames())[0] == Reason.OVERLOADED
-    world.host.overloaded = False
+    world.host.room += 1
     world.run(world.adds(2, 1))
     assert world.admitted() == [(2, 1)]
 
@@ -196,13 +204,16 @@ def test_unknown_sessions_are_told_so(world: World) -> None:
 
 
 def test_a_follower_sends_clients_to_the_leader(world: World) -> None:
-    """Commands and linearizable queries need the leader; local reads do not."""
+    """Commands need the leader, linearizable queries an index from it; local reads do not."""
     world.host.leading = world.host.serving = False
     world.run(world.adds(2, 1))
     assert rejection(world.frames())[0] == Reason.NOT_LEADER
     head = codec.QUERY_HEAD.pack(1, 0, 1, Consistency.LINEARIZABLE)
     query = commands(0, 0, (world.resource, world.get, []))[40:]
     world.desk.frame(1, Frame.QUERIES, head + query)
+    read = world.desk.take_read()
+    assert read is not None and world.frames() == {}
+    world.desk.reads_settled((), [read])
     assert rejection(world.frames())[0] == Reason.NOT_LEADER
     head = codec.QUERY_HEAD.pack(1, 0, 1, Consistency.SERIALIZABLE)
     world.desk.frame(1, Frame.QUERIES, head + query)
@@ -224,6 +235,44 @@ def test_sequential_reads_wait_for_the_index_the_session_saw(world: World) -> No
     assert [type_ for type_, _ in frames] == [Frame.RESULTS, Frame.ANSWERS]
 
 
+def test_nobody_waits_at_a_leader_for_what_it_has_not_logged(world: World) -> None:
+    """A leader has all that anybody can have seen: who asks for more is told to look elsewhere."""
+    query = commands(0, 0, (world.resource, world.get, []))[40:]
+    world.host.last_index = world.applier.index + 5
+    for above, refused in ((5, False), (6, True), (1 << 62, True)):
+        head = codec.QUERY_HEAD.pack(1, world.applier.index + above, 1, Consistency.SEQUENTIAL)
+        world.desk.frame(1, Frame.QUERIES, head + query)
+        frames = world.frames()
+        assert frames == {} or rejection(frames) == (Reason.NOT_LEADER, 0)
+        assert bool(frames) == refused and not world.closed
+    world.host.leading = False  # the leader may well have told somebody more than we have
+    world.desk.frame(1, Frame.QUERIES, head + query)
+    assert world.frames() == {}
+
+
+def test_a_lease_needs_no_round(world: World) -> None:
+    """A read that is content with a lease asks nobody while there is one, and is answered once its
+    index is applied; without one it waits for Raft like any other, as do those that want a round.
+    """
+
+    def ask(level: Consistency) -> None:
+        query = commands(0, 0, (world.resource, world.get, []))[40:]
+        world.desk.frame(1, Frame.QUERIES, codec.QUERY_HEAD.pack(1, 0, 1, level) + query)
+
+    world.host.lease = world.applier.index + 1
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is None
+    world.desk.answer_queries()
+    assert world.frames() == {}
+    world.run(world.adds(2, 1))
+    assert [type_ for type_, _ in world.commit()[1]] == [Frame.RESULTS, Frame.ANSWERS]
+    ask(Consistency.LINEARIZABLE)
+    assert world.desk.take_read() is not None
+    world.host.lease = None
+    ask(Consistency.LINEARIZABLE_LEASE)
+    assert world.desk.take_read() is not None
+
+
 def test_reads_wait_for_their_index(world: World) -> None:
     """A linearizable query is answered only when the index Raft gave is applied (H27)."""
     head = codec.QUERY_HEAD.pack(7, 0, 1, Consistency.LINEARIZABLE)
@@ -233,7 +282,7 @@ def test_reads_wait_for_their_index(world: World) -> None:
     assert read is not None and world.desk.take_read() is None
     world.desk.answer_queries()
     assert world.frames() == {}
-    world.desk.read_index(read, world.applier.index + 1)
+    world.desk.reads_settled([(read, world.applier.index + 1)], ())
     world.desk.answer_queries()
     assert world.frames() == {}
     world.run(world.adds(2, 1))

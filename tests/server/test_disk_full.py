@@ -175,6 +175,46 @@ def test_a_member_without_any_room_never_leads() -> None:
     assert len(world.states()) == 1
 
 
+class Watcher(Client):
+    """Counts the signs of life that were answered."""
+
+    kept = 0
+
+    def receive(self, member: str, frames: bytes) -> None:
+        """Count, and go on as any client."""
+        frames_ = FrameBuffer(1 << 30, expect_preamble=False).feed(frames)
+        self.kept += sum(type_ == Frame.KEPT for type_, _ in frames_)
+        super().receive(member, frames)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_signs_of_life_do_not_wait_behind_a_command_without_room(known: bool) -> None:
+    """A command larger than the room waits, or is refused; sessions live on meanwhile (H101)."""
+    size = 64 << 10
+    world = World(3, ("n1",), segment_bytes=size)
+    watcher, other = Watcher(world), Client(world)
+    other.want(1)
+    assert world.run(10, lambda: watcher.opened and other.done)
+    node = world.nodes["n1"]
+    assert node.member is not None
+    filled(node)
+    while known and node.member._store.full is None:
+        watcher.want(10)
+        assert world.run(5, lambda: watcher.done)
+    large = (other.resource, other.add, [b"x" * size])
+    run = commands(other.session, other.sequence + 1, large, acknowledged=other.answered)
+    other.ended = True  # it says nothing else
+    other.send(Frame.RUN, run)
+    world.run(1)
+    assert len(node.member._desk.runs) == (0 if known else 1)
+    before = watcher.kept
+    world.run(2)
+    assert watcher.kept > before + 10
+    watcher.want(10)
+    freed(node)
+    assert world.run(30, lambda: watcher.done)
+
+
 def test_attempts_to_find_space_leave_no_files_behind() -> None:
     """A full disk is not filled up with the names of files that could not be made."""
     world, client = working(1, "n1")

@@ -24,7 +24,7 @@ from copycat.server.depth import depth
 from copycat.server.executor import MemberExhausted
 from copycat.system import FENCED, SystemOperation
 
-from .images import LogWriter, commands, initialize, open_call, register, tick, unpack
+from .images import LogWriter, commands, initialize, open_call, register, results_of, tick, unpack
 
 
 class Diver(StateMachine):
@@ -118,7 +118,7 @@ class World:
     def call(self, *calls: tuple[int, int, list[object]]) -> bytes:
         self.apply(commands(2, self.sequence + 1, *calls))
         self.sequence += len(calls)
-        return self.lead.take().answers[-1][2][-1]
+        return results_of(self.lead.take().answers[-1])[-1]
 
     def do(self, name: str, *args: object) -> bytes:
         return self.call((self.resource, self.ids[name], list(args)))
@@ -133,7 +133,7 @@ class World:
             log = LogWriter()
             log.next_index, log.time_us = self.log.next_index, self.log.time_us
             other.apply(log.batch(commands(2, self.sequence + 1, dive)))
-            if other.take().answers[-1][2][0][0] == Status.OK:
+            if results_of(other.take().answers[-1])[0][0] == Status.OK:
                 low = middle
             else:
                 high = middle - 1
@@ -165,6 +165,15 @@ def test_depth_counts_frames() -> None:
     for frames in (0, 1, 10):
         deeper(frames, lambda: found.append(depth()))
     assert found[1] - found[0] == 1 and found[2] - found[0] == 10
+
+
+def test_what_follows_in_the_same_run_meets_the_fence(world: World) -> None:
+    """A command right behind the one that failed is refused like any later one, in both modes."""
+    dive = (world.resource, world.ids["dive"], [1 << 30])
+    world.do("dive", 1)  # from here on the kernel knows how to run it without asking
+    world.apply(commands(2, world.sequence + 1, dive, dive, (*dive[:2], [1])))
+    results = results_of(world.lead.take().answers[-1])
+    assert [unpack(result[1:])[0] for result in results] == ["RecursionError", FENCED, FENCED]
 
 
 def test_runaway_recursion_fences_the_resource_everywhere(world: World) -> None:
@@ -307,12 +316,12 @@ def test_a_machine_that_cannot_show_its_state_costs_only_snapshots() -> None:
     log = LogWriter()
     applier.apply(log.batch(initialize("Ashamed"), register(b"a" * 16)))
     applier.apply(log.batch(commands(2, 1, open_call("/a", "Ashamed", "fill"))))
-    resource, (fill,) = unpack(applier.take().answers[-1][2][0][1:])
+    resource, (fill,) = unpack(results_of(applier.take().answers[-1])[0][1:])
     applier.apply(log.batch(commands(2, 2, (resource, fill, []))))
     with pytest.raises(SerializationError, match=r"snapshot\(\) of Ashamed at /a raised Recursion"):
         applier.image()
     applier.apply(log.batch(commands(2, 3, (resource, fill, []))))
-    assert applier.take().answers[-1][2][0][0] == Status.OK
+    assert results_of(applier.take().answers[-1])[0][0] == Status.OK
 
 
 def test_members_without_user_machines_are_not_levelled() -> None:

@@ -12,6 +12,7 @@ from copycat.server.hardstate import NAME, SLOT_OFFSETS, HardStateFile
 from copycat.testing.disk import SimulatedDisk
 
 STATES = [HardState(1), HardState(1, "n1"), HardState(2, "n2"), HardState(7, "é" * 100)]
+STATES += [HardState(7, "é" * 100, 2**63), HardState(7, None, 1), HardState(8, "n1")]
 
 
 def test_what_was_saved_is_read_back() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
@@ -33,7 +34,17 @@ from copycat.types import Consistency
 
 from ..client.fake_server import client, fake_cluster
 from ..resources.test_machines import Runner
-from .images import SECRET, commands, initialize, open_call, pack, register, unpack, unregister
+from .images import (
+    SECRET,
+    commands,
+    initialize,
+    open_call,
+    pack,
+    register,
+    results_of,
+    unpack,
+    unregister,
+)
 from .loops import run
 from .test_applier import World as State
 from .test_desk import World, rejection
@@ -43,7 +54,7 @@ def system_call(state: State, operation: int, *args: object) -> bytes:
     """The result of one of the system's commands."""
     state.sequence += 1
     state.apply(commands(state.session, state.sequence, (0, operation, list(args))))
-    return state.applier.take().answers[-1][2][0]
+    return results_of(state.applier.take().answers[-1])[0]
 
 
 def refusal(result: bytes) -> str:
@@ -219,9 +230,15 @@ def test_a_client_hears_that_a_snapshot_was_refused() -> None:
 # -- queries that wait -------------------------------------------------------------------------
 
 
-def asking(world: World, index: int, first: int = 1, count: int = 1) -> bytes:
-    """A frame of SEQUENTIAL queries for the state at ``index``."""
-    head = codec.QUERY_HEAD.pack(first, index, count, Consistency.SEQUENTIAL)
+def asking(
+    world: World,
+    index: int,
+    first: int = 1,
+    count: int = 1,
+    level: Consistency = Consistency.SEQUENTIAL,
+) -> bytes:
+    """A frame of queries, if SEQUENTIAL for the state at ``index``."""
+    head = codec.QUERY_HEAD.pack(first, index, count, level)
     calls = [(world.resource, world.get, [])] * count
     return head + commands(0, 0, *calls)[40:]  # type: ignore[arg-type]
 
@@ -230,6 +247,7 @@ def test_one_connection_cannot_take_the_room_of_all(monkeypatch: pytest.MonkeyPa
     """Who asks for an index far away fills its own share only; others are answered as before."""
     monkeypatch.setattr(reads_module, "SHARE_MAX", 10)
     world = World()
+    world.host.leading = world.host.serving = False  # a leader would refuse them
     for first in range(12):
         world.desk.frame(5, Frame.QUERIES, asking(world, 1 << 60, first + 1))
     rejected = world.frames()[5]
@@ -244,18 +262,29 @@ def test_one_connection_cannot_take_the_room_of_all(monkeypatch: pytest.MonkeyPa
 
 
 def test_queries_do_not_wait_for_ever() -> None:
-    """What cannot be answered in time goes back to its client, which may ask again."""
+    """What cannot be answered in time goes back to its client, which may ask again (H26)."""
     world = World()
+    world.host.leading = world.host.serving = False
+    assert world.desk.wake_at == math.inf
     world.desk.frame(5, Frame.QUERIES, asking(world, 1 << 60, first=7))
+    world.desk.frame(5, Frame.QUERIES, asking(world, 0, first=8, level=Consistency.LINEARIZABLE))
+    read = world.desk.take_read()
+    assert read is not None  # Raft is never heard of again
+    world.desk.answer_queries()
     world.host.now += reads_module.WAIT_S
     world.desk.answer_queries()
     assert world.frames() == {} and world.desk.waits
+    assert world.desk.wake_at == world.host.now + reads_module.SWEEP_S
     world.host.now += reads_module.SWEEP_S + 0.1
     world.desk.answer_queries()
-    ((type_, payload),) = world.frames()[5]
-    reason, frame, _, _, first, _ = codec.REJECT_HEAD.unpack_from(payload)
-    assert (type_, reason, frame, first) == (Frame.REJECT, Reason.OVERLOADED, Frame.QUERIES, 7)
-    assert not world.desk.waits
+    for expected, (type_, payload) in zip((7, 8), world.frames()[5], strict=True):
+        reason, frame, _, _, first, _ = codec.REJECT_HEAD.unpack_from(payload)
+        assert (type_, reason, frame) == (Frame.REJECT, Reason.OVERLOADED, Frame.QUERIES)
+        assert first == expected
+    assert not world.desk.waits and world.desk.wake_at == math.inf
+    world.desk.reads_settled([(read, 0)], ())  # too late
+    world.desk.answer_queries()
+    assert world.frames() == {}
 
 
 class Big(StateMachine):
@@ -274,7 +303,7 @@ def test_answers_to_one_frame_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     state.log.next_index = 1
     state.apply(initialize("Big"), register(b"b" * 16))
     state.apply(commands(2, 1, open_call("/big", "Big", "all")))
-    resource, (operation,) = unpack(state.applier.take().answers[-1][2][0][1:])
+    resource, (operation,) = unpack(results_of(state.applier.take().answers[-1])[0][1:])
     body = commands(0, 0, *[(resource, operation, [])] * 5)[40:]  # type: ignore[arg-type]
     results = state.applier.query(body, 0, 5)
     assert [result[0] for result in results] == [Status.OK] * 3 + [Status.OVERLOADED] * 2

@@ -6,13 +6,19 @@ import random
 
 import pytest
 
+from copycat._core.codec import HEADER_SIZE
 from copycat._core.kernel import encode_run, seal_batch
 from copycat._core.layout import CONFIGURATION_FLAG, FormatError, Kind
+from copycat.errors import MembershipError
+from copycat.handshake import Refusal, pack_msgpack
 from copycat.raft import Membership
+from copycat.raft.messages import VoteRequest, VoteResponse
+from copycat.server.effects import RosterHeard
+from copycat.server.peerwire import encode_message
 from copycat.server.roster import NOBODY, Roster, Rosters, Seat, roster_in
 from copycat.types import Address
 
-from .world import Client, World
+from .world import Client, World, seat_of
 
 
 def roster(*voters: str, learners: tuple[str, ...] = (), joining: tuple[str, ...] = ()) -> Roster:
@@ -258,3 +264,73 @@ def test_who_was_away_finds_a_cluster_of_strangers() -> None:
     assert world.run(30, lambda: client.done)
     judge(world, client)
     assert sorted(world.members()[0]) == sorted(["m1", "m2", away])
+
+
+def test_another_incarnation_gets_answers_only() -> None:
+    """What our configuration says about a name is not asked of whoever has that name now; nor is
+    what was held for it. As soon as our log knows that one as well, it is a peer like any other."""
+    world = World(13, ("n1", "n2", "n3"))
+    working(world)
+    assert world.run(10, world.settled)
+    member = world.nodes["n1"].member
+    assert member is not None
+    index, encoded = member._administration.committed
+    other = {name: Seat(*seat_of(name)) for name in ("n1", "n2", "n3")}
+    other["n2"] = Seat(other["n2"].address, b"another one".ljust(16))
+    shown = Roster(Roster.decode(encoded).membership, other)
+    now = world.now + 60.0  # so it asks for votes
+    effects = member.turn(now, [RosterHeard(index + 1000, shown)])
+    assert effects.seats is not None and effects.seats["n2"].uuid == other["n2"].uuid
+    sent: list[tuple[str, bytes]] = []  # (what the first turn sent left before, on the old link)
+    for second in range(1, 9):
+        sent += member.turn(now + second, []).peer_frames
+    assert {to for to, _ in sent} == {"n3"}
+    request = VoteRequest(9, "n1", "n2", 1, 1, True)
+    answer = VoteResponse(9, "n1", "n2", True, True)
+    held = [("n2", encode_message(request)), ("n2", encode_message(answer))]
+    still_meant = member._administration.still_meant
+    assert still_meant(held) == held[1:]
+    member.send(answer)
+    assert member._effects.peer_frames[-1] == held[1]
+    member._administration.appended(index + 1000, shown)
+    member.turn(now + 20, [])
+    assert still_meant(held) == held
+
+
+def test_who_is_shown_a_configuration_without_it_is_out() -> None:
+    """A newer committed configuration proves the removal; one as old as its own proves nothing."""
+    world = World(14, ("n1", "n2", "n3"))
+    working(world)
+    name = next(each for each in world.nodes if each != world.leader())
+    member = world.nodes[name].member
+    assert member is not None
+    index, _ = member._administration.committed
+    without = roster(*[other for other in world.nodes if other != name])
+    assert member.turn(world.now, [RosterHeard(index, without)]).fatal is None
+    fatal = member.turn(world.now, [RosterHeard(index + 1, without)]).fatal
+    assert isinstance(fatal, MembershipError)
+
+
+def test_who_has_its_removal_in_its_log_learns_that_it_is_committed() -> None:
+    """A member that never heard of the commitment, and whom nobody speaks with any more, is told
+    by the refusal alone; found by the simulated life 30847."""
+    world = World(15, ("n1", "n2", "n3"))
+    working(world)
+    name = next(each for each in world.nodes if each != world.leader())
+    member = world.nodes[name].member
+    assert member is not None
+    index, _ = member._administration.committed
+    without = roster(*[other for other in world.nodes if other != name])
+    member._administration.appended(index + 1000, without)
+    assert member.turn(world.now, []).fatal is None
+    fatal = member.turn(world.now, [RosterHeard(index + 1000, without)]).fatal
+    assert isinstance(fatal, MembershipError)
+
+
+def test_a_refusal_shows_the_committed_configuration() -> None:
+    """It survives the frame, and one without it is as short as ever."""
+    for refusal in (Refusal("CC-X", "why", (7, roster("n1").encode())), Refusal("CC-X", "why")):
+        assert Refusal.parse(refusal.frame()[HEADER_SIZE:]) == refusal
+    for wrong in (["x"], ["x", "y", [1]], ["x", "y", [-1, b""]], ["x", "y", [1, b""], 2]):
+        with pytest.raises(FormatError):
+            Refusal.parse(pack_msgpack(wrong))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 
@@ -14,12 +15,16 @@ from copycat.raft.messages import (
     AppendRequest,
     AppendResponse,
     Message,
+    ReadIndexRequest,
+    ReadIndexResponse,
     SnapshotChunk,
     SnapshotResponse,
     Span,
+    Stand,
     VoteRequest,
     VoteResponse,
 )
+from copycat.server import gateway
 from copycat.server.peerwire import decode_message, encode_message
 from copycat.server.roster import Roster, Seat
 from copycat.types import Address
@@ -38,16 +43,29 @@ SPANS = (Span(8, 9, 3), Span(10, 10, 4))
 MESSAGES: list[Message] = [
     AppendRequest(4, "a", "b", 7, 2, 10, 6, 99, SPANS, IMAGES),
     AppendRequest(4, "a", "b", 7, 2, 7, 6, 99),
+    AppendRequest(4, "a", "b", 7, 2, 7, 6, 99, lease_us=2**63),
     AppendRequest(
         4, "a", "b", 7, 2, 8, 6, 99, (Span(8, 8, 3, ROSTER.membership),), (CONFIGURATION,)
     ),
     AppendResponse(4, "a", "b", True, 2**63, 5),
     AppendResponse(4, "a", "b", False, 3, 5, 2, 1),
+    AppendResponse(4, "a", "b", True, 3, 5, promised=True),
+    AppendResponse(4, "a", "b", False, 3, 5, 2, 1, True),
     VoteRequest(2**64 - 1, "a", "b", 7, 3, True),
     VoteResponse(5, "a", "b", False, True),
     SnapshotChunk(5, "a", "b", 7, 3, 100, 1000, b"x" * 50),
     SnapshotResponse(5, "a", "b", 7, 150, True),
+    Stand(5, "a", "b"),
+    ReadIndexRequest(5, "a", "b", 2**64 - 1, 3),
+    ReadIndexResponse(5, "a", "b", 2**64 - 1, 3, 0),
+    ReadIndexResponse(5, "a", "b", 7, 3, None),
 ]
+
+
+def test_every_message_passes_the_gateway() -> None:
+    """What members say to each other has a frame type that other members are let in with."""
+    assert {type(message) for message in MESSAGES} == set(get_args(Message))
+    assert {over_the_wire(message)[0] for message in MESSAGES} == set(gateway._PEER_FRAMES)
 
 
 def over_the_wire(message: Message) -> tuple[int, bytes]:

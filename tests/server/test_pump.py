@@ -12,8 +12,17 @@ from typing import Any
 import pytest
 
 from copycat.errors import StorageError
+from copycat.server import pump as pump_module
 from copycat.server.clock import RealClock
-from copycat.server.effects import ClientFrame, ClientGone, Effects, Job, JobDone, MemberInput
+from copycat.server.effects import (
+    ClientFrame,
+    ClientGone,
+    Effects,
+    Job,
+    JobDone,
+    MemberInput,
+    Slept,
+)
 from copycat.server.memory_disk import MemoryDisk
 from copycat.server.pump import Pump
 from copycat.server.roster import Seat
@@ -239,8 +248,13 @@ def test_a_job_that_cannot_be_submitted_stops_the_member() -> None:
     run(main())
 
 
-def test_stalls_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    """A callback that blocks the loop is noticed whether the pump waits for a turn or a timer."""
+@pytest.mark.parametrize("quiet_s", [0.0, 60.0])
+def test_stalls_are_counted_and_named(
+    quiet_s: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A callback that blocks the loop is noticed whether the pump waits for a turn or a timer; in
+    the first moments it is only counted."""
+    monkeypatch.setattr(pump_module, "QUIET_S", quiet_s)
 
     async def main() -> None:
         member = Scripted(lambda now, inputs: Effects(wake_at=now + 0.05))
@@ -260,4 +274,51 @@ def test_stalls_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         run(main())
     lines = [record.message for record in caplog.records if "event loop blocked" in record.message]
-    assert len(lines) == 1
+    assert len(lines) == (0 if quiet_s else 1)
+
+
+class Suspendable(RealClock):
+    """A clock of a machine that may have slept; it counts how often it is asked about that."""
+
+    def __init__(self) -> None:
+        self.slept = 1000.0
+        self.asked = 0
+
+    def suspended_too(self) -> float:
+        self.asked += 1
+        return self.now() + self.slept
+
+
+def test_a_member_to_which_sleep_matters_hears_of_it_first() -> None:
+    """The turn after a sleep begins with it (H29); before, the other clock is not read at all."""
+
+    async def main() -> None:
+        member = Scripted()
+        clock = Suspendable()
+        sides = Sides()
+        loop = asyncio.get_running_loop()
+        pump = Pump(member, MemoryDisk(), clock, sides, sides, loop, name="n1")
+        pump.start()
+        await until(lambda: len(member.seen) == 1)
+        clock.slept += 50
+        pump.push(ClientGone(1))
+        await until(lambda: len(member.seen) == 2)
+        assert clock.asked == 0
+        member.script = lambda now, inputs: Effects(wake_at=math.inf, sleep_matters=True)
+        for _ in range(2):
+            pump.push(ClientGone(1))
+            await until(lambda: not pump._inputs)
+        member.script = lambda now, inputs: Effects(wake_at=math.inf)
+        for _ in range(3):
+            pump.push(ClientGone(1))
+            await until(lambda: not pump._inputs)
+        clock.slept += 0.01
+        for _ in range(2):
+            pump.push(ClientGone(2))
+            await until(lambda: not pump._inputs)
+        assert [ClientGone(2) in turn for turn in member.seen] == [False] * 7 + [True] * 2
+        assert member.seen[-2:] == [[Slept(), ClientGone(2)], [ClientGone(2)]]
+        assert not any(Slept() in turn for turn in member.seen[:-2])
+        pump.close()
+
+    run(main())

@@ -24,7 +24,7 @@ from copycat.server.snapshots import Snapshots
 from copycat.testing.disk import SimulatedDisk
 
 from ..core.test_log import World as LogWorld
-from .images import LogWriter, commands, initialize, open_call, register, unpack
+from .images import LogWriter, commands, initialize, open_call, register, results_of, unpack
 from .test_desk import World as DeskWorld
 from .world import Client, World
 
@@ -114,7 +114,7 @@ def opened(
     applier.apply(log.batch(initialize(name)))
     applier.apply(log.batch(register(b"a" * 16)))
     applier.apply(log.batch(commands(2, 1, open_call("/x", name, *operations))))
-    return applier, log, applier.take().answers[-1][2][0]
+    return applier, log, results_of(applier.take().answers[-1])[0]
 
 
 def test_a_machine_that_no_snapshot_could_hold_cannot_be_opened() -> None:
@@ -130,7 +130,7 @@ def test_results_of_exceptions_hold_no_representations() -> None:
     applier, log, answer = opened(Brittle, "Brittle", "huge", "unordered")
     resource, ids = unpack(answer[1:])
     applier.apply(log.batch(commands(2, 2, *((resource, id_, []) for id_ in ids))))
-    for result in applier.take().answers[-1][2]:
+    for result in results_of(applier.take().answers[-1]):
         assert result[0] == Status.FAILED
         assert unpack(result[1:]) == ["KeyError", ""]
 
@@ -143,7 +143,7 @@ def test_values_as_deep_as_allowed_fit_into_a_snapshot() -> None:
     for _ in range(30):
         value = [value]
     applier.apply(log.batch(commands(2, 2, (resource, put, ["k", value]))))
-    assert applier.take().answers[-1][2][0][0] == Status.OK
+    assert results_of(applier.take().answers[-1])[0][0] == Status.OK
     again = Applier({"copycat.map": MapMachine}, Serializer())
     again.restore(applier.image())
     assert again.image() == applier.image()
@@ -155,7 +155,7 @@ def test_a_nonsense_watch_is_refused_and_harms_nobody() -> None:
     resource, (put, watch) = unpack(answer[1:])
     bad = [(resource, watch, args) for args in ([b"i", 5, None], [b"i", [], 7], [1, [], None])]
     applier.apply(log.batch(commands(2, 2, *bad, (resource, put, ["k", 1]))))
-    results = applier.take().answers[-1][2]
+    results = results_of(applier.take().answers[-1])
     assert [result[0] for result in results] == [Status.REJECTED] * 3 + [Status.OK]
 
 
@@ -177,8 +177,8 @@ def test_what_is_gathered_counts_as_backlog() -> None:
     client.want(10)
     assert world.run(10, lambda: client.done)
     leader = world.nodes[str(world.leader())].member
-    assert leader is not None and not leader.overloaded
+    assert leader is not None and not leader.overloaded()
     world.run(1)
-    assert leader._backlog_bytes == 0
+    assert leader._leading._backlog_bytes == 0
     leader._desk._admit(bytes(leader._options.backlog_bytes + 1))
-    assert leader.overloaded
+    assert leader.overloaded()

@@ -53,6 +53,7 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.priority = 1
         self.disk = SimulatedDisk()
         HardStateFile.found(self.disk).close()
         self.member: Member | None = None
@@ -75,6 +76,7 @@ class World:
     def __init__(
         self, seed: int, names: tuple[str, ...] = ("n1", "n2", "n3"), *,
         snapshot_bytes: int = 64 << 20, segment_bytes: int = 64 << 10, loss: float = 0.0,
+        priorities: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         self.chance = random.Random(seed)
         self.now = 1000.0
@@ -82,6 +84,8 @@ class World:
         self.snapshot_bytes = snapshot_bytes
         self.segment_bytes = segment_bytes
         self.nodes = {name: Node(name) for name in names}
+        for name, priority in (priorities or {}).items():
+            self.nodes[name].priority = priority
         self.cut: set[tuple[str, str]] = set()
         self.clients: dict[int, Client] = {}
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
@@ -127,7 +131,9 @@ class World:
         body = store.recover()
         if body is not None:
             applier.restore(body)
-        options = MemberOptions(RaftOptions(), snapshot_bytes=self.snapshot_bytes)
+        options = MemberOptions(
+            RaftOptions(), snapshot_bytes=self.snapshot_bytes, priority=node.priority
+        )
         node.member = Member(
             name, node.told or self.founded, store, applier, options=options,
             random=random.Random(self.chance.random()), now=self.now, wall_us=10**15,
@@ -137,8 +143,8 @@ class World:
         node.inbox, node.turn_at = [], None
         for other in self.nodes.values():
             if other is not node and other.member is not None:
-                self.push(node, PeerUp(other.name), 0.001)
-                self.push(other, PeerUp(name), 0.001)
+                self.push(node, PeerUp(other.name, other.priority), 0.001)
+                self.push(other, PeerUp(name, node.priority), 0.001)
         self._schedule(node, 0.0)
 
     def ask(self, name: str, request: str, *arguments: object) -> Any:

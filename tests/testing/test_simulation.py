@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import StorageError
+from copycat.raft import Raft
 from copycat.testing import simulate
 from copycat.testing.checkers import CheckFailed
 from copycat.testing.life import Life
@@ -67,6 +68,15 @@ def test_a_member_that_loses_its_promises_is_found_out(monkeypatch: pytest.Monke
     with pytest.raises((CheckFailed, StorageError)):
         for seed in range(5):
             Life(replace(plan, seed=seed)).live()
+
+
+def test_a_lease_that_outlasts_a_sleep_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that does not count how long its machine slept has a lease when others lead."""
+    plan = Plan(0, clients=3, faults=("suspend",), fault_every=1.0, think_s=0.1, leased=1.0)
+    monkeypatch.setattr(Raft, "slept", lambda self: None)
+    with pytest.raises(CheckFailed, match="lease: "):
+        for seed in range(3, 50):
+            Life(replace(plan, seed=seed, seconds=30.0)).live()
 
 
 def test_a_failing_life_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,67 @@
+"""Mistakes between memory and disk: syncs, their order, recovery, truncation and snapshots."""
+
+from __future__ import annotations
+
+from .mutant import Mutant, one
+
+STORE = "server/store.py"
+LOG = "_core/log.py"
+CRASHES = ("crash point", "power cut", "everybody dies", "isolation", "kill")
+
+MUTANTS = (
+    one("entries are not synced", STORE,
+        "                for file in write.files:\n                    file.sync()\n", "",
+        faults=CRASHES),
+    one("the hard state is not synced", "server/hardstate.py",
+        "            self._file.pwrite(slot, offset)\n            self._file.sync()\n        self",
+        "            self._file.pwrite(slot, offset)\n        self", faults=CRASHES),
+    Mutant("truncations come after the new entries", (
+        (STORE, "            for truncation in truncations:\n"
+         "                self._truncate(truncation)\n            if write",
+         "            if write"),
+        (STORE, "                for file in write.files:\n                    file.sync()\n",
+         "                for file in write.files:\n                    file.sync()\n"
+         "            for truncation in truncations:\n"
+         "                self._truncate(truncation)\n")), "life",
+        {"faults": ("isolation", "partition", "crash point", "kill")}),
+    one("a truncation leaves no marker", "_core/segment.py",
+        "        (file, at, cut_marker(generation, at)),\n", "",
+        faults=("isolation", "partition", "crash point", "kill")),
+    one("a completed write counts after a truncation", LOG,
+        "            self._writing.last_index = min(self._writing.last_index, self.last_index)\n",
+        "            pass\n", faults=("isolation", "partition", "slow disk", "power cut")),
+    one("what was read from memory is not synced at the start", STORE,
+        "            if (segment_id, file) not in repair.segments:\n                file.sync()\n",
+        "            pass\n", faults=("kill", "crash point", "power cut", "everybody dies")),
+    one("a torn batch is accepted", "_core/kernel.py",
+        "        or zlib.crc32(view[at + BATCH_CRC_FROM : at + length]) != crc\n", "",
+        faults=CRASHES),
+    one("what stands behind the end is believed after a restart", "_core/recovery.py",
+        "    cleaning = _clean_tail(found.segments[-1]) if found.segments else []\n",
+        "    cleaning: list[tuple[File, int, bytes]] = []\n", faults=CRASHES),
+    one("a snapshot is published before it is synced", "server/snapshots.py",
+        "            file.pwrite(data, 0)\n            file.sync()\n",
+        "            file.pwrite(data, 0)\n", faults=(*CRASHES, "snapshot")),
+    one("the log is cut beyond what is durable", "server/compaction.py",
+        "horizon = min(info.index, log_.durable_index)", "horizon = info.index",
+        faults=(*CRASHES, "snapshot", "slow disk")),
+    one("the log is cut before the snapshot is there", "server/compaction.py",
+        "        self._under_way = True\n",
+        "        self._under_way = True\n        self._store.cut_before(index)\n",
+        faults=(*CRASHES, "snapshot"), value_bytes=4000),
+    one("a snapshot names a later index than its state", "server/compaction.py",
+        "        index = self._applier.index\n        term",
+        "        index = self._raft.commit_index\n        term",
+        faults=("snapshot", "kill", "everybody dies")),
+    one("an installed snapshot is not restored", "server/member.py",
+        "        self._applier.restore(body)\n", "", faults=("isolation", "partition", "snapshot"),
+        value_bytes=4000, snapshot_bytes=64 << 10),
+    one("a snapshot does not change the members", "server/member.py",
+        "        placed = newer(self._administration.rosters.base, info.configuration)\n",
+        "        placed = self._administration.rosters.base\n"),
+    one("an installed snapshot drops what follows it", "server/member.py",
+        "if self._raft.snapshot_replaces_log(info.index, info.term):", "if True:"),
+    one("entries are applied before they are committed", "server/member.py",
+        "        commit = self._raft.commit_index\n        if applier",
+        "        commit = self._raft.last_index\n        if applier"),
+)  # fmt: skip
