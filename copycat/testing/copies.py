@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._core.kernel import batch_runs, decode_commands, encode_run, seal_batch
+from .._core.kernel import batch_runs, decode_commands, decode_results, encode_run, seal_batch
 from .._core.layout import BATCH_HEADER
 from ..machine import StateMachine
 from ..serializer import Serializer
@@ -106,7 +106,11 @@ class Copy:
 
     def _words(self) -> bytes:
         out = self.applier.take()
-        answers = [result for _, _, results in out.answers for result in results]
+        answers = [
+            result
+            for _, _, count, results in out.answers
+            for result in decode_results(results, 0, count)
+        ]
         return self._pack([answers, [list(event) for event in out.events]])
 
 
