@@ -112,6 +112,16 @@ class Determinism:
         self._stride = 1
         self._batches = 0
 
+    def begin(self) -> Double | Beside:
+        """Start the other process, if that was not done: it gets ready while members do."""
+        if self._other is not None:
+            return self._other
+        try:
+            self._other = double = Double(self._own, self._seed)
+        except NoDoubleError as problem:
+            return self._fall_back(str(problem))
+        return double
+
     # -- what members apply --------------------------------------------------------------------
 
     def adopt(self, member: Any) -> None:
@@ -172,34 +182,33 @@ class Determinism:
         self._batches += 1
 
     def _sent(self, image: bytes, stride: int) -> Double | Beside:
-        other = self._other
-        try:
-            if other is None:
-                other = self._other = Double(self._own, self._seed)
+        """Give the batch to the other process, or to whoever stands in for it."""
+        other = self.begin()
+        if isinstance(other, Double):
+            try:
+                other.send(image, stride)
+            except NoDoubleError as problem:
+                other = self._fall_back(str(problem))
+            except DoubleDied as problem:
+                raise self._died(image, problem) from problem
+        if isinstance(other, Beside):
             other.send(image, stride)
-        except NoDoubleError as problem:
-            self._fall_back(str(problem))
-            other = self._other
-            if other is None:
-                raise
-            other.send(image, stride)
-        except DoubleDied as problem:
-            raise self._died(image, problem) from problem
         return other
 
-    def _fall_back(self, reason: str) -> None:
+    def _fall_back(self, reason: str) -> Beside:
         """Go on without another process, and say so."""
         self.close()
         self.alone = reason
         copy = Copy(self._machines)
         if self._straight.applier.index:
             copy.applier.restore(self._straight.applier.image())
-        self._other = Beside(copy)
+        self._other = beside = Beside(copy)
         warnings.warn(
             f"{reason}: its commands are run again in this process only, where hashes and the "
             "environment are the same. To have those checked too, define it at the top of a module",
             stacklevel=2,
         )
+        return beside
 
     # -- a copy that restarts ------------------------------------------------------------------
 

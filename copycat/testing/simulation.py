@@ -84,6 +84,8 @@ class Simulation:
         self._log_level = logger.level
         logger.setLevel(logging.CRITICAL + 1)
         self._stack.enter_context(orderly())
+        if self._hosting.determinism is not None:
+            self._hosting.determinism.begin()
         for host in self._hosting.hosts.values():
             self._hosting.start(host)
         return self
