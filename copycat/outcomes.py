@@ -56,7 +56,7 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
         return _fenced(str(value[1]))
     if status == Status.FAILED:
         return CommandFailed(
-            f"{value[2]} raised {value[0]}: {value[1]}",
+            f"{value[2] if len(value) > 2 else 'the operation'} raised {value[0]}: {value[1]}",
             error_type=message,
             hint="it raised on every member alike, whose logs have the traceback; mend the machine "
             "or the arguments",

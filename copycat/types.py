@@ -16,7 +16,7 @@ class Consistency(enum.IntEnum):
     """How fresh a query's answer must be (the value is the wire byte).
 
     ``LINEARIZABLE``: sees every write acknowledged before the query began; the leader confirms its
-    leadership with a quorum (ReadIndex, Ongaro's thesis 6.4).
+    leadership with a quorum (ReadIndex, Ongaro's thesis 6.4). Other members ask the leader.
     ``LINEARIZABLE_LEASE``: as above, if no member's clock runs wrong by more than a tenth. While a
     lease holds the leader asks nobody, else it makes sure by a round and asks for a lease. Whoever
     has promised one elects nobody until it runs out, so while these reads are in use another leader

@@ -227,9 +227,7 @@ class Client:
         number = opened.ids[operation]
         index = max(self._seen, cc.session.index)
         try:
-            answer, seen = await self._direct.ask(
-                opened.resource, number, arguments, level, index
-            )
+            answer, seen = await self._direct.ask(opened.resource, number, arguments, level, index)
         except UnknownResourceError as problem:
             raise CheckFailed("stale", f"a member does not know {resource}: {problem}") from None
         if level is Consistency.SEQUENTIAL and seen < index:

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 import copycat
+from copycat.network import RealNetwork
+from copycat.ports import Random
+from copycat.testing.direct import Direct
 from copycat.testing.local_cluster import LocalCluster
 
 
@@ -256,6 +259,39 @@ def test_reads_by_a_lease_survive_their_leader() -> None:
             await m.put("k", 20)
             assert time.monotonic() - before > 0.2
             assert await quick.get("k") == 20
+
+    asyncio.run(story())
+
+
+def test_every_member_answers_linearizable_queries() -> None:
+    """Whoever is asked, over real sockets, knows what was acknowledged a moment ago (H27)."""
+
+    async def story() -> None:
+        async with cluster_of() as cluster:
+            counter = await cluster.client.long("/n").open()
+            opened = await counter._ready()
+            members = {name: Direct(RealNetwork(), Random(1)) for name in cluster.names}
+            for name, direct in members.items():
+                await direct.connect(cluster.addresses[name])
+            for value in range(1, 31):
+                await counter.increment()
+                for name, direct in members.items():
+                    answer, seen = await direct.ask(
+                        opened.resource, opened.ids["get"], [],
+                        copycat.Consistency.LINEARIZABLE, 0,
+                    )  # fmt: skip
+                    assert answer == value, name
+                    assert seen >= cluster.client.session.index
+            await cluster.kill(cluster.leader)
+            await counter.increment()
+            for name in cluster.members:
+                direct = members[name]
+                ask = direct.ask(
+                    opened.resource, opened.ids["get"], [], copycat.Consistency.LINEARIZABLE, 0
+                )
+                assert (await ask)[0] == 31
+            for direct in members.values():
+                direct.close()
 
     asyncio.run(story())
 

@@ -10,7 +10,7 @@ import pytest
 from copycat._core import codec
 from copycat._core.codec import Frame, FrameBuffer, Reason
 from copycat._core.kernel import decode_results
-from copycat.server.effects import ClientFrame, ClientGone
+from copycat.server.effects import ClientFrame, ClientGone, PeerDown
 from copycat.server.reads import SWEEP_S, WAIT_S
 from copycat.types import Consistency
 
@@ -170,6 +170,41 @@ def test_a_follower_that_is_cut_off_gives_queries_back() -> None:
     assert reader.questions
     assert world.run(SWEEP_S + 0.2, lambda: not reader.questions)
     assert reader.refusals[-1] == Reason.OVERLOADED
+
+
+def test_a_leader_that_was_replaced_helps_nobody_to_a_stale_answer() -> None:
+    """It still believes to lead, and so does the follower that asks it: no quorum does (H27)."""
+    names = ("n1", "n2", "n3", "n4", "n5")
+    world = World(5, names)
+    writer = Client(world)
+    writer.want(10)
+    assert world.run(10, lambda: writer.done)
+    old = str(world.leader())
+    follower, *others = [name for name in names if name != old]
+    reader = Reader(world, [writer], [])
+    reader.connect(follower)
+    world.run(0.3)
+    world.cut = {(a, b) for a in (old, follower) for b in others}
+    world.cut |= {(b, a) for a, b in world.cut}
+    for name in others:  # as if its address refused them: they need not wait for a timeout
+        world.push(world.nodes[name], PeerDown(old, True), 0.0)
+    member = world.nodes[old].member
+    assert member is not None
+    assert world.run(0.5, lambda: any(world.nodes[name].member.serving for name in others))  # type: ignore[union-attr]
+    writer.connect(next(name for name in others if world.nodes[name].member.serving))  # type: ignore[union-attr]
+    writer.want(5)
+    assert world.run(0.3, lambda: writer.done)
+    assert member.leading and member.serving
+    reader.ask(Consistency.LINEARIZABLE)
+    world.run(0.05)
+    assert reader.questions and member.leading
+    assert world.run(2.5, lambda: not reader.questions)
+    assert not reader.answers[Consistency.LINEARIZABLE]
+    world.cut = set()
+    assert world.run(20, world.settled)
+    reader.ask(Consistency.LINEARIZABLE)
+    assert world.run(0.05, lambda: not reader.questions)
+    assert reader.value == 15
 
 
 def test_a_learner_without_a_leader_gives_queries_back() -> None:

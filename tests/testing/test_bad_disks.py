@@ -89,3 +89,28 @@ def test_a_member_that_does_not_say_what_is_wrong_is_found_out(
         for seed in range(40110, 40114)
     )  # fmt: skip
     assert any(run(plan)[1].startswith("clear errors") for plan in plans)
+
+
+def test_a_rotten_header_is_named_and_not_the_segment_before() -> None:
+    """The error of recovery points at the file that is damaged, at its begin."""
+    with Simulation(3, snapshot_bytes=1 << 30) as sim:
+
+        async def write(cc: Any) -> None:
+            for number in range(60):
+                await cc.map("/m").put(f"k{number}", "x" * 3000)
+
+        sim.run(write)
+        name = next(name for name in sim.members if name != sim.leader)
+        sim.crash(name)
+        host = sim._hosting.hosts[name]
+        path = sorted(each for each in host.disk.medium.names if each.startswith("log/"))[1]
+        content = host.disk.medium.names[path]
+        content.flip(72, 5)
+        stopped: list[BaseException | None] = []
+        sim._hosting.excuse = lambda host, error: (content.restore(), stopped.append(error)) != ()
+        sim.restart(name)
+        assert sim._hosting.run(10, lambda: bool(stopped) and not host.is_up)
+        (error,) = stopped
+        assert isinstance(error, CorruptLogError)
+        assert (error.segment, error.offset) == (path, 0)
+        sim.check()
