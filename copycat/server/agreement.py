@@ -1,11 +1,11 @@
 """Whether members still agree: digests of what they said and of their machines, through the log.
 
-Every few seconds the leader adds a *check* to a batch that leaves anyway: a TICK with arguments. All
-members reach it at the same index, and note there what they answered since the check before (a
+Every few seconds the leader adds a *check* to a batch that leaves anyway: a TICK with arguments.
+All members reach it at the same index, and note there what they answered since the check before (a
 checksum that runs along, over bytes that are encoded in any case) and a checksum of one user's
 machine, in turn. The next check brings what the leader had noted. Whoever noted something else has
-another state, or had another leader: it cannot know who is right, so it goes on and says so, in its
-log and in its status. Nothing here is part of the replicated state.
+another state than its leader. It cannot know who is right, so it goes on, and says so in its log
+and in its status. Nothing here is part of the replicated state.
 
 A check's arguments are ``[resource, told]``; ``told`` is empty or the five values of a `Note`.
 """

@@ -379,8 +379,10 @@ def failure(status: Status, *value: object) -> bytes:
 def result_of(problem: Exception, serializer: Serializer, where: str = "the operation") -> bytes:
     """The result that tells a caller about ``problem``, free of anything member-specific."""
     # Only texts and numbers are taken: the repr of anything else may differ from member to member.
+    # (How long an integer may be to have one is a setting of the process.)
     first = problem.args[0] if problem.args else ""
-    text = str(first) if type(first) in (str, int, float, bool) else ""
+    is_plain = type(first) in (str, float, bool) or (type(first) is int and abs(first) < 1 << 64)
+    text = str(first) if is_plain else ""
     message = _ADDRESS.sub("0x…", text)[:MESSAGE_MAX]
     if isinstance(problem, Rejected):
         return failure(Status.REJECTED, message)
