@@ -45,8 +45,8 @@ MAY_IMPORT = {
 ROOF = {"cli", "demo", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
-    "administration", "applier", "desk", "executor", "member", "roster", "sessions", "store",
-    "system", "transfer", "tree",
+    "administration", "agreement", "applier", "desk", "executor", "member", "roster", "sessions",
+    "store", "system", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",

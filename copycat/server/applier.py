@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .._core.calls import run_commands
-from .._core.kernel import batch_runs, decode_commands
+from .._core.kernel import batch_runs, crc32, decode_commands
 from .._core.layout import BATCH_HEADER, Kind, Status
 from ..errors import invariant
 from ..machine import StateMachine
 from ..serializer import Serializer
 from ..system import SYSTEM_RESOURCE
+from .agreement import Agreement
 from .executor import Executor, failure
 from .levelling import level_for
 from .sessions import FULL, Session, SessionTable
@@ -63,13 +64,15 @@ class Applier:
         self.executor = Executor(machines, serializer, self)
         self.executor.level = level_for(machines)
         self.system = System(self.executor, self)
+        self.agreement = Agreement(self.executor)
+        self._said = 0  # checksum of results and events since the last check
         self._handlers: dict[int, Callable[..., None]] = {
             Kind.COMMAND: self._commands,
             Kind.REGISTER: self._register,
             Kind.KEEP_ALIVE: self._keep_alive,
             Kind.UNREGISTER: self._unregister,
             Kind.INITIALIZE: self._initialize,
-            Kind.TICK: self._nothing,
+            Kind.TICK: self._tick,
             Kind.CONFIGURATION: self._nothing,
         }
 
@@ -183,6 +186,7 @@ class Applier:
                 image, at, count, skip, base + skip, self.time_us, id_,
                 self.executor.table, self._slow, self._events, self._flush_events,
             )  # fmt: skip
+            self._said = crc32(results, self._said)
             session.answered(count - skip, results)
             self._out.answers.append((id_, first + skip, count - skip, results))
 
@@ -239,8 +243,17 @@ class Applier:
         leader, types = self._unpack(decode_commands(image, at, 1)[0][2])
         self.system.allow(leader, types)
 
+    def _tick(
+        self, image: bytes, base: int, _: int, __: int, ___: int, count: int, at: int
+    ) -> None:
+        """Only carries log time, or else a check (see `Agreement`)."""
+        arguments = self._unpack(decode_commands(image, at, 1)[0][2])
+        if arguments:
+            self.agreement.check(base, self._said, *arguments)
+            self._said = 0
+
     def _nothing(self, *_: object) -> None:
-        """Only carries log time (or, a configuration, speaks to Raft alone)."""
+        """A configuration speaks to Raft alone."""
 
     # -- log time ------------------------------------------------------------------------------
 
@@ -266,6 +279,7 @@ class Applier:
             session = self.sessions.get(id_)
             if session is not None and not session.doomed:
                 payload = self._pack(events)
+                self._said = crc32(payload, self._said)
                 self._out.events.append((id_, index, session.add_event(index, payload), payload))
         self._events.clear()
 
@@ -295,3 +309,5 @@ class Applier:
         self._out = Applied()
         self.executor.restore(instances)
         self.system.restore(system)
+        self.agreement.restored()
+        self._said = 0

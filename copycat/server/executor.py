@@ -89,7 +89,7 @@ class Instance:
 
     __slots__ = (
         "commands", "commit", "fenced", "id", "machine", "pack", "path", "queries", "serializer",
-        "type_name", "unpack",
+        "state_size", "type_name", "unpack",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,7 @@ class Instance:
     ) -> None:
         self.id = id_
         self.fenced = ""  # why, if it is
+        self.state_size = 0  # in bytes, when it was last encoded
         self.path = path
         self.type_name = type_name
         self.machine = machine
@@ -114,6 +115,27 @@ class Instance:
         bound = bound_operations(machine)
         self.commands = {name: bound[name] for name, kind in kinds.items() if not kind.is_query}
         self.queries = {name: bound[name] for name, kind in kinds.items() if kind.is_query}
+
+    def __str__(self) -> str:
+        return f"{self.type_name} at {self.path}"
+
+    def state(self) -> bytes:
+        """The state for a snapshot; raises `SerializationError` whatever the machine's own raises.
+
+        Nothing of a fenced resource.
+        """
+        if self.fenced:
+            return NO_STATE
+        try:
+            state = self.serializer.pack_state(self.machine.snapshot())
+        except (SerializationError, InvariantViolated):
+            raise
+        except Exception as problem:
+            raise SerializationError(
+                f"snapshot() of {self} raised {type(problem).__name__}"
+            ) from problem
+        self.state_size = len(state)
+        return state
 
 
 class _Packing:
@@ -183,7 +205,7 @@ class Executor:
 
     def check_state(self, id_: int) -> None:
         """Raise `SerializationError` if the machine's state could not be put into a snapshot."""
-        _state_of(self._instances[id_])
+        self._instances[id_].state()
 
     def delete(self, id_: int) -> None:
         """Forget an instance; its id is never given out again."""
@@ -269,10 +291,7 @@ class Executor:
 
     def image(self) -> list[object]:
         """All instances for a snapshot."""
-        return [
-            [i.id, i.path, i.type_name, NO_STATE if i.fenced else _state_of(i), i.fenced]
-            for i in self._instances.values()
-        ]
+        return [[i.id, i.path, i.type_name, i.state(), i.fenced] for i in self._instances.values()]
 
     def restore(self, image: list) -> None:  # type: ignore[type-arg]
         """Become what made ``image``."""
@@ -280,7 +299,7 @@ class Executor:
         self.table.clear()
         for id_, path, type_name, state, fenced in image:
             instance = self.create(id_, path, type_name)
-            instance.fenced = fenced
+            instance.fenced, instance.state_size = fenced, len(state)
             if not fenced:
                 instance.machine.restore(instance.serializer.unpack_state(state))
 
@@ -360,8 +379,10 @@ def failure(status: Status, *value: object) -> bytes:
 def result_of(problem: Exception, serializer: Serializer, where: str = "the operation") -> bytes:
     """The result that tells a caller about ``problem``, free of anything member-specific."""
     # Only texts and numbers are taken: the repr of anything else may differ from member to member.
+    # (How long an integer may be to have one is a setting of the process.)
     first = problem.args[0] if problem.args else ""
-    text = str(first) if type(first) in (str, int, float, bool) else ""
+    is_plain = type(first) in (str, float, bool) or (type(first) is int and abs(first) < 1 << 64)
+    text = str(first) if is_plain else ""
     message = _ADDRESS.sub("0x…", text)[:MESSAGE_MAX]
     if isinstance(problem, Rejected):
         return failure(Status.REJECTED, message)
@@ -378,22 +399,6 @@ def result_of(problem: Exception, serializer: Serializer, where: str = "the oper
 def is_built_in(type_name: str) -> bool:
     """Whether the machine is one of ours, which users cannot replace."""
     return type_name.startswith("copycat.")
-
-
-def _state_of(instance: Instance) -> bytes:
-    """The state for a snapshot; raises `SerializationError` whatever the machine's own raises."""
-    try:
-        return instance.serializer.pack_state(instance.machine.snapshot())
-    except InvariantViolated:
-        raise
-    except SerializationError as problem:
-        raise SerializationError(
-            f"the state of {instance.type_name} at {instance.path}: {problem}", hint=problem.hint
-        ) from problem
-    except Exception as problem:
-        raise SerializationError(
-            f"snapshot() of {instance.type_name} at {instance.path} raised {type(problem).__name__}"
-        ) from problem
 
 
 def _exhausted(what: str, path: str) -> MemberExhausted:

@@ -24,6 +24,9 @@ from .store import Store
 
 log = logging.getLogger("copycat.member")
 
+CHECK_S = 10.0
+"""Seconds between two checks whether members agree; each goes with a batch that leaves anyway."""
+
 
 class Leading:
     """The log as its leader writes it.
@@ -71,6 +74,7 @@ class Leading:
         self._clock_base = (0, 0.0)  # log time in us at a local time in s
         self._under_way: deque[int] = deque()  # last indexes of batches that may not be committed
         self._backlog_bytes = 0
+        self._check_at = math.inf  # local time, in s
         self.term_start = 0
         self.tick_at = math.inf
 
@@ -98,6 +102,7 @@ class Leading:
         """Everything from before the term is applied: nothing of it counts as backlog."""
         self._backlog_bytes = 0
         self.tick_at = now
+        self._check_at = now + CHECK_S
 
     def deposed(self) -> None:
         """Whether what is under way will be committed is another leader's business."""
@@ -137,6 +142,10 @@ class Leading:
             if now < self.tick_at or not self._tick_is_due():
                 return False
             runs = [encode_run(Kind.TICK, 0, 0, 0, [(0, 0, b"\x90")])]
+        if now >= self._check_at:
+            self._check_at = now + CHECK_S
+            check = self._serializer.pack(self._applier.agreement.next_check())
+            runs.append(encode_run(Kind.TICK, 0, 0, 0, [(0, 0, check)]))
         logged = 0
         while logged < len(runs):
             end, size = logged + 1, len(runs[logged])

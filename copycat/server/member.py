@@ -104,6 +104,7 @@ class Member:
         self.name = name
         self._store = store
         self._applier = applier
+        applier.agreement.member = name
         self._options = options
         self._random = random
         self._now = now

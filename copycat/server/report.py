@@ -25,6 +25,7 @@ def status_of(
         "durable_index": log_.durable_index,
         "first_index": log_.base_index + 1,
         "snapshot_index": store.snapshot.index if store.snapshot else 0,
+        "differences": [[what, index] for what, index in applier.agreement.differences.items()],
         "sessions": len(applier.sessions),
         "peers_up": sorted(peers_up),
         "voters": list(raft.membership.voters),

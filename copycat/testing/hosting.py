@@ -257,7 +257,11 @@ class Hosting:
         """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
         for host in self.hosts.values():
             if host.running is not None and host.running.member is not None:
-                self.watch.compare(host.name, host.running.member._applier)
+                applier = host.running.member._applier
+                self.watch.compare(host.name, applier)
+                if applier.agreement.differences:
+                    found = applier.agreement.differences
+                    raise CheckFailed("same state", f"{host.name} says what differs: {found}")
         consoles = self.consoles.values()
         for process in [*self.member_processes(), *self.clients.values(), *consoles]:
             if process.failures:
