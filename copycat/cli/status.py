@@ -108,10 +108,17 @@ async def _ask(address: Address, timeout: float) -> tuple[Welcome | None, dict[s
     try:
         async with Probe(address, timeout=timeout) as member:
             entry |= {"reachable": True, **await member.status()}
+            entry["note"] = differences_of(entry)
             return member.welcome, entry
     except UnavailableError as problem:
         entry["note"] = str(problem).removeprefix(f"{address}: ")
         return None, entry
+
+
+def differences_of(status: dict[str, Any]) -> str:
+    """What a member has noticed to be other than at its leader; usually nothing."""
+    found = status.get("differences", [])
+    return "; ".join(f"{what} differs since index {index}" for what, index in found)
 
 
 def _cells(member: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from copycat.cli.common import COMMANDS, CONFLICT, DAMAGED, LOST, NO_LEADER, UNREACHABLE, exit_code
+from copycat.cli.status import differences_of
 from copycat.demo.servers import Servers
 from copycat.errors import (
     ConfigurationError,
@@ -188,3 +189,13 @@ def test_no_quorum_names_the_missing(tmp_path: Path) -> None:
         assert (mended.returncode, mended.stdout) == (0, "null\n")
 
     asyncio.run(story())
+
+
+def test_a_member_that_differs_has_a_note() -> None:
+    """What a member found to be other than at its leader stands in its line, with the index."""
+    found = [["the state of Bank at /bank", 88], ["what commands answered or published", 90]]
+    assert differences_of({"differences": found}) == (
+        "the state of Bank at /bank differs since index 88; "
+        "what commands answered or published differs since index 90"
+    )
+    assert differences_of({"role": "founding"}) == ""
