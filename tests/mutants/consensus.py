@@ -113,30 +113,31 @@ READS = (
         "raft"),
     one("a read before the term's first commitment", RAFT,
         "if self._reads.waiting and self.ready_to_serve:", "if self._reads.waiting:", "raft"),
-    one("a read does not wait until its index is applied", "server/desk.py",
-        "self._reads.confirmed(id_, index)", "self._reads.confirmed(id_, 0)"),
+    one("a linearizable read is answered at once", "server/desk.py",
+        "if level == Consistency.SERIALIZABLE:", "if level != Consistency.SEQUENTIAL:"),
 )  # fmt: skip
 
 LEASE = "raft/leases.py"
 LEASES = (
     one("a lease is longer than the promise", LEASE,
         "self._span = options.election_timeout * (1.0 - drift) / (1.0 + drift)",
-        "self._span = options.election_timeout * 1.6", "raft"),
-    one("a lease counts from the answer, not from the question", LEASE,
-        "self.until = begun.popleft()[1] + self._span",
-        "self.until = max(self.until, begun.popleft()[1], begun[-1][1] if begun else 0.0)"
-        " + 2 * self._span", "raft"),
+        "self._span = options.election_timeout * 1.2", "leased"),
+    one("a lease does not allow for clocks that drift", LEASE,
+        "self._span = options.election_timeout * (1.0 - drift) / (1.0 + drift)",
+        "self._span = options.election_timeout", "leased"),
     one("a lease outlives the bid for another leader", RAFT,
-        "            self._replication.forsake_lease()\n", "", "raft"),
+        "            self._replication.forsake_lease()\n", "", "leased"),
     one("a promise is forgotten by a restart", STANDING,
         "self.promised_until = now + hard_state.promise_us / 1e6", "self.promised_until = now",
-        "raft"),
-    one("a promise does not stop a vote", ELECTION,
-        "free = me.vote is None and (request.bidden or not me.is_bound)",
-        "free = me.vote is None", "raft"),
-    one("a minority's promises are enough", REPLICATION,
+        "leased"),
+    Mutant("a promise does not stop a vote", (
+        (ELECTION, "free = me.vote is None and (request.bidden or not me.is_bound)",
+         "free = me.vote is None"),
+        (ELECTION, "if me.role is Role.LEADER or me.is_bound:", "if me.role is Role.LEADER:"),
+    ), "leased"),
+    one("one promise is enough", REPLICATION,
         "        self._lease.promised(\n", "        self._lease.promised(round_)\n"
-        "        self._lease.promised(\n", "raft"),
+        "        self._lease.promised(\n", "leased"),
 )  # fmt: skip
 
 MUTANTS = (*VOTES, *QUORUMS, *LOGS, *READS, *LEASES)

@@ -27,6 +27,10 @@ def live(judge: str, seed: int, seconds: float, plan: Mapping[str, Any]) -> None
         from tests.raft.lives import Life as RaftLife
 
         RaftLife(seed).live()
+    elif judge == "leased":
+        from tests.raft.leased_lives import LeasedLife
+
+        LeasedLife(seed).live()
     elif judge == "world":
         from tests.server.test_member import test_hostile_lives
 

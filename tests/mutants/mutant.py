@@ -18,7 +18,8 @@ class Mutant:
         name: the mistake, in a few words.
         edits: what makes it.
         judge: whose lives hunt it: ``"life"`` (`copycat.testing.simulate`), ``"world"`` (members
-            without sockets, `tests.server.world`) or ``"raft"`` (`tests.raft.lives`).
+            without sockets, `tests.server.world`), ``"raft"`` (`tests.raft.lives`) or ``"leased"``
+            (`tests.raft.leased_lives`).
         plan: settings of a `copycat.testing.plan.Plan` that favour it; the seed draws the rest.
     """
 

@@ -15,7 +15,8 @@ REPLICATED = (
         "[session.image() for session in self.sessions],", "[],",
         faults=("snapshot", "kill", "everybody dies")),
     one("cached results are missing from snapshots", SESSIONS,
-        "[list(run) for run in self.results],", "[],", faults=("snapshot", *MOVES)),
+        "[list(run) for run in self.results],", "[],", faults=("snapshot", *MOVES), fault_every=0.4,
+        think_s=0.3, value_bytes=4000, snapshot_bytes=64 << 10, members=3),
     one("results are forgotten before they are acknowledged", SESSIONS,
         "        sequence = min(sequence, self.last_sequence)\n",
         "        sequence = self.last_sequence\n", faults=MOVES),
@@ -78,7 +79,7 @@ CLIENT = (
         "        for call in self._commands.restart():\n"
         "            self._commands.queued.append(call)\n            continue\n"
         "            fail(\n                call,\n",
-        faults=("client pause", "isolation", "one way", "clogged")),
+        faults=("client pause", "isolation", "one way", "clogged"), fault_every=0.7, think_s=0.3),
     Mutant("events are delivered again", (
         ("session.py", "if session != self.id or index <= self._event:",
          "if session != self.id:"),
