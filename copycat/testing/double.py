@@ -56,10 +56,14 @@ class Double:
             raise NoDoubleError("this is such a process already")
         places = [[name, *_place(cls), cls.__qualname__] for name, cls in machines.items()]
         self._serializer = Serializer()
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=_environment(seed),
-        )  # fmt: skip
+        optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+        try:
+            self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, *optimized, "-P", "-m", __name__],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(seed),
+            )  # fmt: skip
+        except OSError as problem:
+            raise NoDoubleError(f"no other process can be started: {problem}") from problem
         if process.stdin is None or process.stdout is None:
             raise NoDoubleError("it has no pipes")
         self._to: BinaryIO = process.stdin  # type: ignore[assignment]
