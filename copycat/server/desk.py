@@ -376,18 +376,20 @@ class Desk:
             raise FormatError("a query frame ends inside its head")
         _, min_index, _, level = QUERY_HEAD.unpack_from(payload)
         index: int | None = None  # Raft has to find one, here or at the leader
+        ahead = False
         if level == Consistency.SERIALIZABLE:
             index = 0
         elif level == Consistency.SEQUENTIAL:
             index = min_index
-            if self._host.leading and min_index > self._host.last_index:
+            ahead = min_index > self._host.last_index
+            if ahead and self._host.leading:
                 # A leader has all that anybody can have seen. So it is none any more and does not
                 # know it yet, or the client makes that up: nothing to wait for in either case.
                 self._reject_frame(connection, Frame.QUERIES, payload, Reason.NOT_LEADER, 0)
                 return
         elif level == Consistency.LINEARIZABLE_LEASE and self._host.leading:
             index = self._host.lease_index()
-        if not self._reads.add(connection, payload, self._host.now, index):
+        if not self._reads.add(connection, payload, self._host.now, index, ahead=ahead):
             self._reject_frame(connection, Frame.QUERIES, payload, Reason.OVERLOADED, RETRY_MS)
 
     def _admin(self, connection: int, payload: bytes) -> None:

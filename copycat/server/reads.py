@@ -14,6 +14,9 @@ from collections.abc import Iterator
 WAITING_MAX = 65_536
 """Frames of queries that may wait at a member."""
 WAITING_BYTES_MAX = 256 << 20
+AHEAD_MAX = WAITING_MAX // 4
+AHEAD_BYTES_MAX = WAITING_BYTES_MAX // 4
+"""Of them, those for an index that this member's log has not reached: it may be made up."""
 SHARE_MAX = 4096
 """Frames of queries of one connection that may wait."""
 SHARE_BYTES_MAX = 8 << 20
@@ -33,7 +36,8 @@ class Reads:
         self._confirming: dict[int, list[Query]] = {}  # by Raft's read id
         self._waiting: list[Query] = []  # a heap: the lowest index first
         self._shares: dict[int, list[int]] = {}  # connection -> its frames, their bytes
-        self.frames = self._bytes = 0
+        self._ahead: set[int] = set()  # numbers of those beyond the log when they came
+        self.frames = self._bytes = self._ahead_bytes = 0
         self._arrived = self._read_ids = 0
         self._swept_at = -math.inf
 
@@ -54,8 +58,13 @@ class Reads:
         """Whether a query can be answered on the state at index ``applied``."""
         return bool(self._waiting) and self._waiting[0][0] <= applied
 
-    def add(self, connection: int, frame: bytes, now: float, index: int | None) -> bool:
-        """Let a frame wait for ``index``, or for Raft to give one (None); False: no room."""
+    def add(
+        self, connection: int, frame: bytes, now: float, index: int | None, *, ahead: bool = False
+    ) -> bool:
+        """Let a frame wait for ``index``, or for Raft to give one (None); False: no room.
+
+        ``ahead``: the index lies beyond the log of this member.
+        """
         size = len(frame)
         share = self._shares.get(connection)
         if share is None:
@@ -67,6 +76,11 @@ class Reads:
             or self._bytes + size > WAITING_BYTES_MAX
         ):
             return False
+        if ahead:
+            if len(self._ahead) >= AHEAD_MAX or self._ahead_bytes + size > AHEAD_BYTES_MAX:
+                return False
+            self._ahead.add(self._arrived + 1)
+            self._ahead_bytes += size
         share[0] += 1
         share[1] += size
         self.frames += 1
@@ -135,7 +149,10 @@ class Reads:
         del self._shares[connection]
 
     def _released(self, queries: list[Query]) -> list[tuple[int, bytes]]:
-        for _, _, connection, frame, _ in queries:
+        for _, nth, connection, frame, _ in queries:
+            if nth in self._ahead:
+                self._ahead.remove(nth)
+                self._ahead_bytes -= len(frame)
             share = self._shares[connection]
             share[0] -= 1
             share[1] -= len(frame)

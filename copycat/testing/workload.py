@@ -244,7 +244,9 @@ class Client:
             records.exclusion.begin("/lock", self.name, held.token, records.now())
             records.holding[self.name] = held.token
             try:
-                await asyncio.sleep(random.expovariate(4))
+                # Now and then for as long as a session may last unheard: that is when it counts.
+                long = random.random() < 0.15
+                await asyncio.sleep(random.uniform(1.0, 8.0) if long else random.expovariate(4))
                 if records.holding.get(self.name) == held.token:
                     records.fence.passed("/lock", self.name, held.token)
             finally:

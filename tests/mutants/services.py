@@ -49,7 +49,7 @@ TURN = (
         "            self._grant(claim, name, self.commit.session)\n"),
     one("tokens do not rise", TURNS,
         "self.last_token = max(self.commit.index, self.last_token + 1)",
-        "self.last_token = max(1, self.last_token)"),
+        "self.last_token = max(1, self.last_token)", faults=("client pause",), roamers=0),
     one("an ended session keeps its lock", TURNS,
         "        if self.holder and self.holder[2] == session:\n            self._pass_on()\n\n"
         "    def on_delete",

@@ -14,7 +14,6 @@ QUICK = (
     "vote not persisted",
     "acknowledged before it is synced",
     "an older term is committed by counting",
-    "entries are applied before they are committed",
     "tokens do not rise",
 )
 

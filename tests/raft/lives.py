@@ -165,7 +165,9 @@ class Life:
             node.step([Transfer(self.random.choice((None, peer)))])
         elif chance < 0.28:
             self.reconfigure()
-        elif chance < 0.40:
+        elif chance < 0.30:
+            self.reborn(node)
+        elif chance < 0.42:
             self.read()
         else:
             self.propose()
@@ -208,6 +210,27 @@ class Life:
     def restart(self, node: Node) -> None:
         """Come back from the disk."""
         node.start()
+
+    def reborn(self, node: Node) -> None:
+        """It asks, dies, comes back at once and asks again: the answer that is still under way was
+        meant for the process before (H28)."""
+        now = self.cluster.now
+        if self._stalled_until.get(node.name, 0.0) > now:
+            return
+        self.read_at(node)
+
+        def die() -> None:
+            if node.raft is not None:
+                self.crash(node)
+                self.restart(node)
+
+        def ask() -> None:
+            if self.hostile and node in self._awake():
+                self.read_at(node)
+
+        self.at(now + 0.004, die)
+        for later in range(1, 9):
+            self.at(now + 0.004 + 0.01 * later, ask)
 
     def compact(self, node: Node) -> None:
         """Drop some of what is committed; not while a sync could bring it back."""

@@ -261,6 +261,25 @@ def test_one_connection_cannot_take_the_room_of_all(monkeypatch: pytest.MonkeyPa
     assert world.frames() == {}
 
 
+def test_all_liars_together_leave_room_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes beyond the log take a part of the room only, however many connections ask."""
+    monkeypatch.setattr(reads_module, "WAITING_MAX", 40)
+    monkeypatch.setattr(reads_module, "AHEAD_MAX", 10)
+    world = World()
+    world.host.leading = world.host.serving = False
+    world.host.last_index = world.applier.index + 1
+    for connection in range(5, 30):
+        world.desk.frame(connection, Frame.QUERIES, asking(world, world.host.last_index + 1))
+    assert sorted(world.frames()) == list(range(15, 30))  # refused
+    for connection in range(30, 50):
+        world.desk.frame(connection, Frame.QUERIES, asking(world, world.host.last_index))
+    assert world.frames() == {}
+    world.desk.gone(5)
+    for connection in (50, 51):
+        world.desk.frame(connection, Frame.QUERIES, asking(world, 1 << 60))
+    assert list(world.frames()) == [51]
+
+
 def test_queries_do_not_wait_for_ever() -> None:
     """What cannot be answered in time goes back to its client, which may ask again (H26)."""
     world = World()
@@ -335,6 +354,7 @@ def test_the_books_about_waiting_queries_balance(
     """Whatever comes, is confirmed, fails, is answered, grows old or hangs up: nothing is lost."""
     monkeypatch.setattr(reads_module, "SHARE_MAX", 6)
     monkeypatch.setattr(reads_module, "WAITING_MAX", 15)
+    monkeypatch.setattr(reads_module, "AHEAD_MAX", 4)
     chance = random.Random(seed)
     reads = Reads()
     waiting: dict[bytes, int] = {}  # frame -> connection
@@ -352,8 +372,10 @@ def test_the_books_about_waiting_queries_balance(
             connection, frame = chance.randrange(4), b"%d" % number
             index = chance.choice((None, applied, applied + chance.randint(1, 20), 1 << 60))
             mine = sum(each == connection for each in waiting.values())
-            taken = reads.add(connection, frame, now, index)
-            assert taken == (mine < 6 and len(waiting) < 15)
+            ahead = index is not None and index > applied + 10
+            full = ahead and len(reads._ahead) >= 4
+            taken = reads.add(connection, frame, now, index, ahead=ahead)
+            assert taken == (mine < 6 and len(waiting) < 15 and not full)
             if taken:
                 waiting[frame] = connection
         elif kind == 5:
@@ -379,7 +401,8 @@ def test_the_books_about_waiting_queries_balance(
         assert reads._bytes == sum(map(len, waiting))
     for connection in range(4):
         reads.gone(connection)
-    assert len(reads) == reads._bytes == 0 and not reads._shares
+    assert len(reads) == reads._bytes == reads._ahead_bytes == 0
+    assert not reads._shares and not reads._ahead
 
 
 def test_a_refused_command_uses_its_sequence(monkeypatch: pytest.MonkeyPatch) -> None:
