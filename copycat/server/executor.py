@@ -128,8 +128,12 @@ class Instance:
             return NO_STATE
         try:
             state = self.serializer.pack_state(self.machine.snapshot())
-        except (SerializationError, InvariantViolated):
+        except InvariantViolated:
             raise
+        except SerializationError as problem:
+            raise SerializationError(
+                f"the state of {self}: {problem}", hint=problem.hint
+            ) from problem
         except Exception as problem:
             raise SerializationError(
                 f"snapshot() of {self} raised {type(problem).__name__}"

@@ -279,7 +279,7 @@ def test_a_state_that_no_snapshot_takes_is_an_error_at_its_command() -> None:
         resource, ids = rerun.open("/m", "Anything", "spoil")
         rerun.call((resource, ids["spoil"], []))
         assert isinstance(rerun.problem, SerializationError)
-        assert "object" in rerun.problem.args[0]
+        assert re.search("the state of Anything at /m: .*object", rerun.problem.args[0])
         assert "found after the command at index 4" in rerun.problem.__notes__
 
 
