@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import select
 import subprocess
@@ -164,6 +165,7 @@ def main() -> int:
     os.dup2(2, 1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
+    logging.disable()  # members say it once; this copy would only repeat it
     serializer = Serializer()
     with elsewhere():
         copy: Copy | None = None
