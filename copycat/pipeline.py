@@ -184,14 +184,20 @@ class Queries:
             raise FormatError("answers do not match their queries")
         self._in_flight -= count
         del self._asked[first]
-        resolve(payload, ANSWERS_HEAD.size, count, 0, calls, self._unpack, self._odd)
+        # What a member that lags does not know of may well be there: nobody else is told.
+        odd = self._odd if asked[1] is not Consistency.SERIALIZABLE else self._not_here
+        resolve(payload, ANSWERS_HEAD.size, count, 0, calls, self._unpack, odd)
         self.applied_index = max(self.applied_index, applied)
 
     def _odd(self, call: Call, result: bytes) -> None:
         """An answer that is an error, or a value that cannot be read here."""
-        call[0].set_exception(_problem(result, self._serializer, is_query=True))
+        self._not_here(call, result)
         if result[0] == Status.UNKNOWN_RESOURCE:
             self.on_unknown(call[3][0])
+
+    def _not_here(self, call: Call, result: bytes) -> None:
+        """The same, where it says nothing about other members."""
+        call[0].set_exception(_problem(result, self._serializer, is_query=True))
 
     def again(self, first: int) -> None:
         """Queue the queries of a rejected frame once more, before the others."""

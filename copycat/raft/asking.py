@@ -44,7 +44,9 @@ class Asking:
         if me.leader is None:
             self.fail()
             return
-        for number, (asked_at, ids) in list(self._under_way.items()):
+        while self._under_way:
+            number = next(iter(self._under_way))  # the oldest
+            asked_at, ids = self._under_way[number]
             if me.now - asked_at < self._patience:
                 break
             del self._under_way[number]

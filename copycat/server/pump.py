@@ -245,7 +245,7 @@ class Pump:
             return
         if now >= self._wake_at:
             self._schedule()
-        else:
+        elif self._wake_at < math.inf:  # (nothing may be due any more since it was set)
             self._arm(self._wake_at, now)
 
     def _time_asleep(self) -> float:

@@ -81,6 +81,7 @@ class Hosting:
         snapshot_bytes: int = 1 << 20,
         segment_bytes: int = 64 << 10,
         check_determinism: bool = False,
+        preferred: str = "",
         tell: Callable[[str], None] | None = None,
     ) -> None:
         self.random = random = Random(seed)
@@ -97,6 +98,7 @@ class Hosting:
         if check_determinism and self._machines:
             self.determinism = Determinism(self._machines, seed, self.fail)
         self._skew = skew
+        self._preferred = preferred  # the member that should lead
         self._storage = {"snapshot_bytes": snapshot_bytes, "segment_bytes": segment_bytes}
         self._dead: list[SimulatedProcess] = []
         self.founders = {f"n{i}": str(Address(f"n{i}", PORT)) for i in range(1, members + 1)}
@@ -168,8 +170,9 @@ class Hosting:
         doors = Doors(process.network, door, process.clock, process.random)
         try:
             options = server_options(
-                name=host.name, listen=str(host.address), data="simulated", **how, **self._storage
-            )
+                name=host.name, listen=str(host.address), data="simulated",
+                priority=9 if host.name == self._preferred else 1, **how, **self._storage,
+            )  # fmt: skip
             running = RunningMember(options, doors, self._machines)
             await running.start()
             self.watch.adopt(running)

@@ -44,7 +44,8 @@ class Life:
         self.plan = plan
         self.hosting = hosting = Hosting(
             plan.seed, plan.members, machines=_machines(plan), skew=plan.skew,
-            snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes, tell=tell,
+            snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes,
+            preferred=f"n{plan.preferred}", tell=tell,
         )  # fmt: skip
         self.timeline = hosting.timeline
         self.records = Records(lambda: self.timeline.now)

@@ -84,6 +84,7 @@ class Plan:
         roamers: clients that use the whole API, beside the others.
         strangers_every: seconds between two hostile connections, on average; 0: none.
         founding_s: members are first started within so many seconds, under faults.
+        preferred: the number of the member that should lead, by its priority; 0: none.
     """
 
     seed: int
@@ -104,6 +105,7 @@ class Plan:
     roamers: int = 0
     strangers_every: float = 0.0
     founding_s: float = 0.0
+    preferred: int = 0
 
     def smaller(self) -> list[Plan]:
         """Plans that leave something out, the boldest first."""
@@ -130,6 +132,8 @@ class Plan:
             found.append(replace(self, strangers_every=0.0))
         if self.founding_s:
             found.append(replace(self, founding_s=0.0))
+        if self.preferred:
+            found.append(replace(self, preferred=0))
         if self.leased:
             found.append(replace(self, leased=0.0))
         return found
@@ -169,4 +173,5 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         roamers=random.choice((0, 0, 1, 2)),
         strangers_every=random.choice((0.0, 0.0, 1.0, 4.0)),
         founding_s=random.choice((0.0, 0.0, 5.0, 40.0)),
+        preferred=random.choice((0, 0, 1, 3)),
     )

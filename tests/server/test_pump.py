@@ -248,6 +248,26 @@ def test_a_job_that_cannot_be_submitted_stops_the_member() -> None:
     run(main())
 
 
+def test_a_timer_may_find_that_nothing_is_due_any_more() -> None:
+    """A member that had something to wait for, and then has nothing, is left alone."""
+
+    async def main() -> None:
+        wakes = [0.03, math.inf]
+        member = Scripted(lambda now, inputs: Effects(wake_at=now + wakes.pop(0)))
+        pump, _ = make(member)
+        failures: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failures.append(what))
+        pump.start()
+        await until(lambda: len(wakes) == 1)
+        pump.push(ClientGone(1))
+        await until(lambda: not wakes)
+        await asyncio.sleep(0.06)
+        assert not failures and len(member.seen) == 2
+        pump.close()
+
+    run(main())
+
+
 @pytest.mark.parametrize("quiet_s", [0.0, 60.0])
 def test_stalls_are_counted_and_named(
     quiet_s: float, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
