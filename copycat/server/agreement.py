@@ -27,8 +27,9 @@ STATE_BYTES_MAX = 1 << 20
 """Machines that were larger when they were last encoded are not checked: it would be a pause."""
 NOTES_KEPT = 8
 _HINT = (
-    "look for clocks, chance or the order of sets in it (copycat.testing.Simulation finds them); a "
-    "member takes over the leader's state when its data directory is removed and it joins again"
+    "look for clocks, chance or the order of sets in it (copycat.testing.Simulation finds them), "
+    "and for members with other code of the same version. A member takes over the leader's state "
+    "when its data directory is removed and it joins again"
 )
 
 

@@ -131,7 +131,9 @@ class Instance:
         except InvariantViolated:
             raise
         except SerializationError as problem:
-            raise SerializationError(f"the state of {self}: {problem}") from problem
+            raise SerializationError(
+                f"the state of {self}: {problem}", hint=problem.hint
+            ) from problem
         except Exception as problem:
             raise SerializationError(
                 f"snapshot() of {self} raised {type(problem).__name__}"

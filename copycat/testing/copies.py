@@ -14,6 +14,7 @@ from typing import Any
 
 from .._core.kernel import batch_runs, decode_commands, decode_results, encode_run, seal_batch
 from .._core.layout import BATCH_HEADER
+from ..errors import SerializationError
 from ..machine import StateMachine
 from ..serializer import Serializer
 from ..server.applier import Applier
@@ -90,7 +91,11 @@ class Copy:
             timers = self.applier.timers
             ticked = bool(timers) and timers[0][0] <= single.time_us
             self.applier.apply(single.image)
-            state = NOT_LOOKED_AT if single.index % stride else self.state()
+            try:
+                state = NOT_LOOKED_AT if single.index % stride else self.state()
+            except SerializationError as problem:
+                problem.add_note(f"found after the command at index {single.index}")
+                raise
             self.steps.append(Step(single.index, self._words(), state, ticked))
         return self.steps
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import select
 import subprocess
@@ -56,10 +57,14 @@ class Double:
             raise NoDoubleError("this is such a process already")
         places = [[name, *_place(cls), cls.__qualname__] for name, cls in machines.items()]
         self._serializer = Serializer()
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter
-            [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=_environment(seed),
-        )  # fmt: skip
+        optimized = ["-" + "O" * sys.flags.optimize] if sys.flags.optimize else []
+        try:
+            self._process = process = subprocess.Popen(  # noqa: S603 - our own interpreter
+                [sys.executable, *optimized, "-P", "-m", __name__],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_environment(seed),
+            )  # fmt: skip
+        except OSError as problem:
+            raise NoDoubleError(f"no other process can be started: {problem}") from problem
         if process.stdin is None or process.stdout is None:
             raise NoDoubleError("it has no pipes")
         self._to: BinaryIO = process.stdin  # type: ignore[assignment]
@@ -160,6 +165,7 @@ def main() -> int:
     os.dup2(2, 1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
+    logging.disable()  # members say it once; this copy would only repeat it
     serializer = Serializer()
     with elsewhere():
         copy: Copy | None = None

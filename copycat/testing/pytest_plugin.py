@@ -1,8 +1,9 @@
 """A pytest plugin: ``copycat_simulation`` and ``copycat_cluster``.
 
 ``copycat_simulation(machines=[...])`` gives a started `Simulation`; its seed follows from the name
-of the test, or from ``--copycat-seed``, and is printed when it fails. ``copycat_cluster(...)`` is
-`local_cluster`, a real cluster on loopback: ``async with copycat_cluster(3) as cluster``.
+of the test, or from ``--copycat-seed``, and is printed when it fails. Your machines are run again
+in another process and compared (see `Simulation`). ``copycat_cluster(...)`` is `local_cluster`, a
+real cluster on loopback: ``async with copycat_cluster(3) as cluster``.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class Settings(StateMachine):
 
     @command
     def act(self, number: int) -> None:
-        self.home = os.environ.get("HOME", "")
+        self.home = os.environ.get("COPYCAT_TEST_HOME", "")
 
 
 class Teller(StateMachine):
@@ -354,3 +354,7 @@ class Anything(StateMachine):
     def act(self, thing: object) -> int:
         self.kept = [thing]
         return len(self.kept)
+
+    @command
+    def spoil(self) -> None:
+        self.kept = [object()]
