@@ -21,6 +21,7 @@ def orderly() -> Iterator[None]:
     aside = gc.get_freeze_count() == 0  # else somebody else set things aside
     gc.disable()
     if aside:
+        gc.collect()  # the world before this one: set aside as well, it would stay for ever
         gc.freeze()
     try:
         yield
