@@ -27,7 +27,7 @@ log = logging.getLogger("copycat.client")
 
 DIAL_TIMEOUT = 1.0
 RETRY_FIRST = 0.010
-RETRY_LAST = 0.500
+RETRY_LAST = 1.000
 DEMOTED_FOR = 0.5
 _UNNEEDED = ConnectionAbortedError("not needed")
 

@@ -273,6 +273,10 @@ class Requests:
         else:
             future.set_exception(CopycatError(error))
 
+    def asked(self, link: object) -> bool:
+        """Whether an answer is due on ``link``."""
+        return any(each is link for each, _ in self._asked.values())
+
     def lost(self, link: object | None, error: CopycatError) -> None:
         """``link`` (None: every one) will answer nothing more."""
         for id_, (asked, future) in list(self._asked.items()):

@@ -317,7 +317,8 @@ class Session:
             self._link = None
         self._queries.lost(link)
         self._flush_soon()
-        self._requests.lost(link, self._route.unavailable(0.0, "unknown"))
+        if self._requests.asked(link):
+            self._requests.lost(link, self._route.unavailable(0.0, "unknown"))
 
     def frame(self, link: Link, type_: int, payload: bytes) -> None:
         """A frame arrived."""

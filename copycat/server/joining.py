@@ -28,6 +28,7 @@ from .roster import PlacedRoster, Roster
 
 PAUSE_S = 0.05
 PAUSE_MAX_S = 1.0
+PAUSE_ANSWERED_MAX_S = 0.25
 """Between two rounds of questions; jittered down to half."""
 ANSWER_S = 2.0
 """Seconds that a member has for its answer."""
@@ -104,7 +105,7 @@ class Joining:
                 notice_at = loop.time() + NOTICE_INTERVAL
                 log.warning("%s waits to join: %s", self.identity.name, self._why(answer))
             await asyncio.sleep(pause * self._random.uniform(0.5, 1.0))
-            pause = PAUSE_S if answer is not None else min(2 * pause, PAUSE_MAX_S)
+            pause = min(2 * pause, PAUSE_MAX_S if answer is None else PAUSE_ANSWERED_MAX_S)
 
     async def _ask_all(self) -> Answer | None:
         """Ask until the leader answers: whoever is said to lead first, then everybody known."""
