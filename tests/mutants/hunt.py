@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,14 +63,12 @@ def hunt(mutant: Mutant | None, where: Path, like: Mutant, first: int, last: int
     ]  # fmt: skip
     name = "the original" if mutant is None else mutant.name
     seed = first - 1
-    with subprocess.Popen(
-        command,
-        cwd=where,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+") as stderr,  # a pipe that nobody reads would fill up, and hang
+        subprocess.Popen(
+            command, cwd=where, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+        ) as process,
+    ):
         try:
             for line in process.stdout or ():
                 seed, problem = json.loads(line)
@@ -77,7 +76,9 @@ def hunt(mutant: Mutant | None, where: Path, like: Mutant, first: int, last: int
                     return Kill(name, True, seed - first + 1, problem)
         finally:
             process.kill()
-        words = (process.stderr.read() if process.stderr else "").strip().splitlines()
+        process.wait()
+        stderr.seek(0)
+        words = stderr.read().strip().splitlines()
     if seed < last:  # the process itself died
         return Kill(name, True, seed - first + 2, (words or ["died"])[-1])
     return Kill(name, False, last - first + 1, "")

@@ -15,6 +15,8 @@ from typing import Any
 
 HUNG_S = 60
 """Seconds of real time after which a life is hung."""
+STORE_LIVES = 30
+"""How often a store dies and comes back, one seed long."""
 
 
 class Hung(BaseException):
@@ -31,6 +33,10 @@ def live(judge: str, seed: int, seconds: float, plan: Mapping[str, Any]) -> None
         from tests.raft.leased_lives import LeasedLife
 
         LeasedLife(seed).live()
+    elif judge == "store":
+        from tests.server.test_store_crash import Story
+
+        Story(seed).run(STORE_LIVES)
     elif judge == "world":
         from tests.server.test_member import test_hostile_lives
 

@@ -18,8 +18,9 @@ class Mutant:
         name: the mistake, in a few words.
         edits: what makes it.
         judge: whose lives hunt it: ``"life"`` (`copycat.testing.simulate`), ``"world"`` (members
-            without sockets, `tests.server.world`), ``"raft"`` (`tests.raft.lives`) or ``"leased"``
-            (`tests.raft.leased_lives`).
+            without sockets, `tests.server.world`), ``"store"`` (logs, votes and snapshots on a disk
+            that fails, `tests.server.test_store_crash`), ``"raft"`` (`tests.raft.lives`) or
+            ``"leased"`` (`tests.raft.leased_lives`).
         plan: settings of a `copycat.testing.plan.Plan` that favour it; the seed draws the rest.
     """
 

@@ -102,6 +102,7 @@ class Story:
         self.salt = 0
         self.failing_syncs = chance.choice((0.0, 0.0, 0.0, 0.005, 0.03))
         self.short_of_space = chance.random() < 0.2
+        self.haste = chance.choice((0.05, 0.5))  # to die in the midst of something
         self.endings = Counter[str]()
 
     def run(self, lives: int) -> None:
@@ -245,7 +246,7 @@ class Life:
 
     def die_soon(self) -> None:
         """Sometimes the end comes in the midst of what was just begun."""
-        if self.chance.random() < 0.1:
+        if self.chance.random() < self.story.haste:
             self.story.disk.crash_after = self.chance.randrange(12)
 
     # -- decisions -----------------------------------------------------------------------------
