@@ -7,7 +7,8 @@ had promised before it died. It changes nothing; what it looks at are the produc
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from .._core.codec import HEADER, HEADER_SIZE, Frame
@@ -32,6 +33,8 @@ class _Seen:
     last_index: int = 0
     generation: int = 0
     was_leader: bool = False
+    applied_index: int = 0
+    saved: list[tuple[int, int]] = field(default_factory=list)  # snapshots: (index, digest)
     promised_term: int = 0
     promised_index: int = 0  # acknowledged as durable...
     promised_index_term: int = 0  # ...with an entry of this term
@@ -57,6 +60,7 @@ class Watch:
         self._votes: dict[tuple[str, int], str] = {}
         self._batches: dict[tuple[int, int], int] = {}  # (base index, term) -> checksum
         self._committed: dict[int, tuple[int, int]] = {}  # base index -> (term, checksum)
+        self._bases: list[int] = []  # of what is committed, in order
         self._commit_terms: dict[int, int] = {}  # term in which -> the last base it committed
         self._digests: dict[int, tuple[int, str]] = {}
 
@@ -89,8 +93,15 @@ class Watch:
             )
         seen.term, seen.commit_index, seen.last_index = state.term, 0, log.base_index
         seen.generation = log.generation
-        seen.was_leader = False
-        turn = member.turn
+        seen.was_leader, seen.applied_index = False, 0
+        seen.saved.clear()
+        store, save, turn = member._store.snapshots, member._store.snapshots.save, member.turn
+
+        def saving(index: int, term: int, body: bytes, *more: Any) -> Any:
+            seen.saved.append((index, zlib.crc32(body)))
+            return save(index, term, body, *more)
+
+        store.save = saving
 
         def watched(now: float, inputs: Any) -> Any:
             if Slept() not in inputs[:1]:
@@ -124,7 +135,13 @@ class Watch:
             seen.generation = log.generation
             seen.last_index = min(seen.last_index, raft.commit_index, log.last_index)
             if seen.promised_index > log.durable_index:
+                if self._term_committed_at(seen.promised_index) == seen.promised_index_term:
+                    self._fail("promises", f"{name} drops {seen.promised_index}, which it had "
+                               "acknowledged and which is committed")  # fmt: skip
                 self._promise(seen, log.durable_index, log)
+        if log.base_index > log.durable_index:
+            self._fail("durability", f"{name} cut its log up to {log.base_index}, durable is "
+                       f"{log.durable_index}")  # fmt: skip
         before = seen.last_index
         if log.last_index > max(seen.last_index, log.base_index):
             self._check_matching(name, log, max(seen.last_index, log.base_index))
@@ -170,6 +187,8 @@ class Watch:
             return
         for image in log.images(after + 1, index):
             base, term, checksum = _identity(image)
+            if base not in self._committed:
+                self._bases.append(base)
             known = self._committed.setdefault(base, (term, checksum))
             if known != (term, checksum):
                 self._fail("state machine safety", f"{name} commits another batch {base}: term "
@@ -202,6 +221,7 @@ class Watch:
             if type_ not in _WATCHED:
                 continue
             message = decode_message(type_, payload, member.name, peer)
+            self._check_held(name, member, message)
             if isinstance(message, VoteRequest):
                 self.members.speaks(name, member)
             if isinstance(message, VoteRequest) and not message.pre:
@@ -215,6 +235,19 @@ class Watch:
                                f"is {log.durable_index}")  # fmt: skip
                 if message.match_index > seen.promised_index:
                     self._promise(seen, message.match_index, log)
+
+    def _check_held(self, name: str, member: Any, message: Any) -> None:
+        """Nothing is said in a term, and no vote given, before that is on disk."""
+        durable = member._store.hard_state
+        if getattr(message, "pre", False) or durable.term >= message.term:
+            return
+        self._fail("promises", f"{name} says {message}, durable is {durable}")
+
+    def _term_committed_at(self, index: int) -> int:
+        """Of the committed batch that has ``index``; 0 if nobody has committed one."""
+        if index > self.commit_index or not self._bases or index < self._bases[0]:
+            return 0
+        return self._committed[self._bases[bisect_left(self._bases, index + 1) - 1]][0]
 
     def _vote(self, name: str, term: int, candidate: str) -> None:
         known = self._votes.setdefault((name, term), candidate)
@@ -230,17 +263,30 @@ class Watch:
     # -- states --------------------------------------------------------------------------------
 
     def _check_state(self, name: str, applier: Any) -> None:
-        """The same applied index means the same state (H24); sampled, it costs the whole state."""
-        index = applier.index
-        if zlib.crc32(index.to_bytes(8, "little")) % DIGEST_EVERY == 0:
+        """The same applied index means the same state (H24); sampled, it costs the whole state.
+
+        Snapshots are compared as they are saved, and with whoever comes to the same index.
+        """
+        index, seen = applier.index, self._seen[name]
+        if index < seen.applied_index:
+            self._fail("monotony", f"{name} had applied {seen.applied_index}, now {index}")
+        while seen.saved:
+            at, digest = seen.saved.pop()
+            self._compare(name, at, digest)
+        if index == seen.applied_index:
+            return
+        seen.applied_index = index
+        if index in self._digests or zlib.crc32(index.to_bytes(8, "little")) % DIGEST_EVERY == 0:
             self.compare(name, applier)
 
     def compare(self, name: str, applier: Any) -> None:
         """Compare a member's state with that of whoever was at the same index."""
-        digest = zlib.crc32(applier.image())
-        known, whose = self._digests.setdefault(applier.index, (digest, name))
+        self._compare(name, applier.index, zlib.crc32(applier.image()))
+
+    def _compare(self, name: str, index: int, digest: int) -> None:
+        known, whose = self._digests.setdefault(index, (digest, name))
         if known != digest:
-            self._fail("same state", f"{name} and {whose} differ at index {applier.index}")
+            self._fail("same state", f"{name} and {whose} differ at index {index}")
 
     def _fail(self, law: str, text: str) -> NoReturn:
         raise CheckFailed(law, text)

@@ -53,6 +53,9 @@ class MembersWatch:
         rosters = member._administration.rosters
         own_commit = member._raft.commit_index
         last = rosters.last_index
+        if self.committed is not None and own_commit >= self.committed[0] > last:
+            self._fail("state machine safety", f"{who} knows of {own_commit}, and not of the "
+                       f"members since {self.committed[0]}")  # fmt: skip
         state = (last, own_commit if own_commit < last else last, len(rosters._entries))
         if self._seen.get(who) == state:
             return
