@@ -49,6 +49,7 @@ class Life:
         )  # fmt: skip
         self.timeline = hosting.timeline
         self.records = Records(lambda: self.timeline.now)
+        self.records.sessions = hosting.watch.sessions
         self.fate = Fate(hosting, plan, self.records, self.new_client)
         hosting.excuse = self.fate.excuses
         self._clients_made = 0
@@ -147,6 +148,7 @@ class Life:
         """Every client that is left gets a command done, and its turn at the lock (H26)."""
         operations, healed = self.records.history.operations, self.timeline.now
         begun = len(operations)
+        self.records.healed = True
         unserved = [name for name in self._workers if name in self.hosting.clients]
         if self.plan.operation_limit < UNLIMITED:
             unserved = []  # some have nothing left to do

@@ -48,6 +48,7 @@ class Watch:
         commit_index: the highest that any member has known.
         members: the laws of who takes part.
         leases: how many turns began with one.
+        sessions: of the clients, which are to know when one is over; by whatever key.
     """
 
     def __init__(self) -> None:
@@ -55,6 +56,7 @@ class Watch:
         self.commit_index = 0
         self.members = MembersWatch(self._fail)
         self.leases = 0
+        self.sessions: dict[str, Any] = {}
         self._seen: dict[str, _Seen] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
@@ -276,8 +278,25 @@ class Watch:
         if index == seen.applied_index:
             return
         seen.applied_index = index
+        self._check_sessions(name, applier)
         if index in self._digests or zlib.crc32(index.to_bytes(8, "little")) % DIGEST_EVERY == 0:
             self.compare(name, applier)
+
+    def _check_sessions(self, name: str, applier: Any) -> None:
+        """Nobody holds a session for alive that the cluster has ended.
+
+        A client counts from when it asked, by its own clock: that deadline comes first.
+        """
+        for session in self.sessions.values():
+            lifetime = session.lifetime
+            if (
+                0 < lifetime.id <= applier.index
+                and applier.sessions.get(lifetime.id) is None
+                and lifetime.reliable
+                and not session._closing
+            ):
+                self._fail("sessions", f"{name} ended session {lifetime.id}, which its client may "
+                           f"hold for alive for {lifetime.remaining():.3f} s more")  # fmt: skip
 
     def compare(self, name: str, applier: Any) -> None:
         """Compare a member's state with that of whoever was at the same index."""

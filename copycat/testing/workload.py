@@ -65,8 +65,10 @@ class Records:
         self.now = now
         self.holding: dict[str, int] = {}  # client -> token, while it believes to hold the lock
         self.turns: dict[str, float] = {}  # client -> when it got the lock the last time
+        self.healed = False  # no more faults: everybody stays, and gets its turns
         self.stopping = False  # no new operations are begun
         self.reports: list[tuple[str, int]] = []
+        self.sessions: dict[str, Any] = {}  # of the clients that are connected
         self.direct = 0  # answers that came straight from some member
 
     def paused(self, client: str) -> None:
@@ -113,28 +115,36 @@ class Client:
                 await asyncio.sleep(REST_S)
 
     async def _work(self, cc: Copycat) -> None:
+        self._records.sessions[self.name] = cc.session
         async with asyncio.TaskGroup() as group:
             for task in (self._map, self._map, self._other, self._lock, self._ask):
                 group.create_task(self._repeat(task, cc))
             listener = group.create_task(self._listen(cc))
             until = self._records.now() + self._random.expovariate(1 / self._plan.stay_s)
-            while not self._records.stopping and self._records.now() < until:  # noqa: ASYNC110
+            while self._stays(until):  # noqa: ASYNC110
                 await asyncio.sleep(REST_S)
             self._leaving = True
             listener.cancel()
             self._direct.close()
         self._leaving = False
 
+    def _stays(self, until: float) -> bool:
+        records = self._records
+        return not records.stopping and (records.healed or records.now() < until)
+
     async def _repeat(
         self, operation: Callable[[Copycat], Coroutine[Any, Any, object]], cc: Copycat
     ) -> None:
         """Again and again, with pauses; errors are part of the history."""
         for _ in range(self._plan.operation_limit):
-            await asyncio.sleep(self._random.expovariate(1 / self._plan.think_s))
+            await asyncio.sleep(self._random.expovariate(1 / self._think_s()))
             if self._records.stopping or self._leaving:
                 return
             with contextlib.suppress(CopycatError):
                 await operation(cc)
+
+    def _think_s(self) -> float:
+        return min(self._plan.think_s, 1.0) if self._records.healed else self._plan.think_s
 
     def _who(self, cc: Copycat) -> str:
         """This client's session: order is promised within one."""
@@ -245,7 +255,7 @@ class Client:
             records.holding[self.name] = held.token
             try:
                 # Now and then for as long as a session may last unheard: that is when it counts.
-                long = random.random() < 0.15
+                long = not records.healed and random.random() < 0.15
                 await asyncio.sleep(random.uniform(1.0, 8.0) if long else random.expovariate(4))
                 if records.holding.get(self.name) == held.token:
                     records.fence.passed("/lock", self.name, held.token)
@@ -253,7 +263,7 @@ class Client:
                 if records.holding.get(self.name) == held.token:
                     del records.holding[self.name]
                     records.exclusion.end("/lock", self.name, held.token, records.now())
-        await asyncio.sleep(self._plan.think_s)
+        await asyncio.sleep(self._think_s())
 
     async def _listen(self, cc: Copycat) -> None:
         """Hear every entry of the ledger: in order, once, without a gap that is not announced."""
