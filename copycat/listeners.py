@@ -19,6 +19,7 @@ from .errors import (
     SessionExpiredError,
     UnknownResourceError,
 )
+from .pipeline import retrieved
 from .serializer import Serializer
 from .system import DELETED
 
@@ -60,6 +61,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self._by_event: dict[tuple[int, str], list[Registration]] = {}
+        self._asked: dict[tuple[int, str], asyncio.Future[Any]] = {}  # and not answered
         self.on_deleted: Callable[[int], None] = lambda resource: None
 
     def add(self, registration: Registration) -> bool:
@@ -79,6 +81,23 @@ class Listeners:
         if not known:
             del self._by_event[key]
         return registration.shared and not any(other.shared for other in known)
+
+    def asked(self, registration: Registration, told: asyncio.Future[Any]) -> None:
+        """The cluster is being told of this first listener; ``told`` is its answer."""
+        key = (registration.resource, registration.event)
+        self._asked[key] = told
+
+        def answered(_: object) -> None:
+            if self._asked.get(key) is told:
+                del self._asked[key]
+
+        told.add_done_callback(answered)
+        told.add_done_callback(retrieved)
+
+    def answer_due(self, registration: Registration) -> asyncio.Future[Any] | None:
+        """What to wait for before the events of ``registration`` are sure to come."""
+        told = self._asked.get((registration.resource, registration.event))
+        return asyncio.shield(told) if registration.shared and told is not None else None
 
     def shared_keys(self) -> list[tuple[int, str]]:
         """What the cluster has to know: (resource, event) with a shared listener."""
@@ -162,6 +181,10 @@ class Inbox:
             return
         self._items.append((value, index))
         self._wake()
+
+    def begin(self, index: int) -> None:
+        """Only now it is known from which index on events are complete: drop those before it."""
+        self._items = deque(item for item in self._items if item[1] >= index)
 
     def end(self, error: CopycatError) -> None:
         """Raise ``error`` once everything queued is consumed."""

@@ -191,13 +191,13 @@ class Session:
         """Call ``callback(value, index)`` for each event, in log order.
 
         Returns the registration and, if the cluster has to be told (``shared``), the future of
-        that. Events that a machine publishes to this very session need no ``shared`` listening.
+        the index from which on none is missing: what comes from before it was for an earlier
+        listener. Events that a machine publishes to this very session need no ``shared`` listening.
         """
         registration = Registration(resource, event, callback, on_gap, shared=shared)
-        told = None
         if self._listeners.add(registration):
-            told = self._tell(SystemOperation.LISTEN, resource, event)
-        return registration, told
+            self._listeners.asked(registration, self._tell(SystemOperation.LISTEN, resource, event))
+        return registration, self._listeners.answer_due(registration)
 
     def when_unknown(self, callback: Callable[[int], None]) -> None:
         """Call ``callback(resource)`` when a resource turns out to be deleted."""

@@ -25,7 +25,7 @@ class SystemOperation(enum.IntEnum):
     CHILDREN = 3  # query [path] -> [full paths]
     DELETE = 4  # command [path] -> bool: the subtree and its resources are gone
     CREATE = 5  # command [path] -> bool: True if it was not there
-    LISTEN = 6  # command [resource, event name] -> None: this session gets these events
+    LISTEN = 6  # command [resource, event name] -> its index: this session gets what comes then
     UNLISTEN = 7  # command [resource, event name] -> None
     DIGEST = 8  # command [] -> [index, digest]: every member digests its state at this index
     DIGEST_AT = 9  # query [index] -> digest | None: what this member found there

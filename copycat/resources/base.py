@@ -276,7 +276,7 @@ class Resource(Generic[M]):
         )
         try:
             if told is not None:
-                await told
+                inbox.begin(await told)
         except BaseException:
             self._session.unlisten(registration)
             raise

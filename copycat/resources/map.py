@@ -119,8 +119,11 @@ class MapMachine(StateMachine):
                 self._tell(_CLEAR, None, None, None)
 
     @command
-    def watch(self, id_: bytes, key: list[Any], prefix: str | None) -> None:
-        """Tell this session of changes of one key ([key]) or of all ([]) with ``prefix``."""
+    def watch(self, id_: bytes, key: list[Any], prefix: str | None) -> int:
+        """Tell this session of changes of one key ([key]) or of all ([]) with ``prefix``.
+
+        Returns the index from which on it does.
+        """
         if not (
             isinstance(id_, bytes)
             and isinstance(key, list)
@@ -131,6 +134,7 @@ class MapMachine(StateMachine):
         if len(self.watchers) >= WATCHERS_MAX and id_ not in self.watchers:
             raise OverloadedError(f"{WATCHERS_MAX} watch this map already")
         self.watchers[id_] = [self.commit.session, key, prefix]
+        return self.commit.index
 
     @command
     def unwatch(self, id_: bytes) -> None:
@@ -437,7 +441,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         )
         id_ = self._access.new_claim()
         try:
-            await self._command("watch", [id_, wanted, prefix])
+            inbox.begin(await self._command("watch", [id_, wanted, prefix]))
             while True:
                 (kind, changed, value, before), index = await inbox.get()
                 if kind == _CLEAR or _matches(changed, wanted, prefix):

@@ -205,7 +205,7 @@ class System:
         for session in dict.fromkeys(session for sessions in listening for session in sessions):
             state.publish(resource, DELETED, NO_VALUE, session)
 
-    def _listen(self, resource: int, event: str) -> None:
+    def _listen(self, resource: int, event: str) -> int:
         if self._executor.instance(resource) is None:
             raise UnknownResourceError(f"resource {resource} was deleted")
         if not isinstance(event, str) or len(event) > NAME_CHARACTERS_MAX:
@@ -218,6 +218,7 @@ class System:
                 raise Full(f"session {session} listens to {count} events, its limit")
             self._listening[session] = count + 1
             self._listeners.setdefault((resource, event), sessions)[session] = None
+        return self._state.index
 
     def _unlisten(self, resource: int, event: str) -> None:
         self._drop_listener((resource, event), self._session)

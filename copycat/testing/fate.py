@@ -77,6 +77,7 @@ class Fate:
             "calendar": self._calendar,
             "client pause": self._client_pause,
             "client death": self._client_death,
+            "cut off": self._cut_off,
         }
         self.members = MembersFate(hosting, self.count)
         self.disks = DisksFate(hosting, self.count)
@@ -334,7 +335,7 @@ class Fate:
         if link is None:
             return False
         one, other = link
-        self._hosting.network.clog(one, other, CLOGGED)
+        self._hosting.network.clog(one, other, CLOGGED * self._random.choice((1.0, 10.0)))
         self._later(4.0, lambda: self._hosting.network.clog(one, other, 1.0))
         return True
 
@@ -365,6 +366,23 @@ class Fate:
         name = self._random.choice(list(clients))
         self._records.paused(name)
         clients[name].pause(self._random.choice((0.5, 3.0, 8.0)) * self._random.random())
+        return True
+
+    def _cut_off(self) -> bool:
+        if not self._hosting.clients:
+            return False
+        name, network = self._random.choice(list(self._hosting.clients)), self._hosting.network
+        members = list(self._hosting.hosts)
+        deaf = self._random.random() < 0.5  # what it says is heard
+        for member in members:
+            network.block(member, name, both=not deaf)
+        self._hosting.timeline.trace(f"fate: {name} is {'deaf' if deaf else 'cut off'}")
+
+        def end() -> None:
+            for member in members:
+                network.unblock(name, member)
+
+        self._later(5.0, end)
         return True
 
     def _client_death(self) -> bool:

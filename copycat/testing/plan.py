@@ -54,6 +54,7 @@ FAULTS = (
     "calendar",  # a wall clock jumps
     "client pause",
     "client death",
+    "cut off",  # a client reaches no member, often for longer than its session lasts
     *MEMBER_FAULTS,
     *DISK_FAULTS,
 )
