@@ -372,17 +372,23 @@ class Fate:
         if not self._hosting.clients:
             return False
         name, network = self._random.choice(list(self._hosting.clients)), self._hosting.network
-        members = list(self._hosting.hosts)
-        deaf = self._random.random() < 0.5  # what it says is heard
-        for member in members:
-            network.block(member, name, both=not deaf)
-        self._hosting.timeline.trace(f"fate: {name} is {'deaf' if deaf else 'cut off'}")
+        members, after = list(self._hosting.hosts), self._hosting.timeline.after
+
+        def block(*, both: bool) -> None:
+            for member in members:
+                network.block(member, name, both=both)
 
         def end() -> None:
             for member in members:
-                network.unblock(name, member)
+                network.unblock(member, name)
 
-        self._later(5.0, end)
+        # At first it may be heard, and only hear nothing: what it says is done, and not answered.
+        deaf_s = self._random.choice((0.0, 0.5)) * self._random.random()
+        block(both=not deaf_s)
+        if deaf_s:
+            after(deaf_s, lambda: block(both=True))
+        after(deaf_s + self._random.expovariate(1 / 5.0), end)
+        self._hosting.timeline.trace(f"fate: {name} is cut off")
         return True
 
     def _client_death(self) -> bool:

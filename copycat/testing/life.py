@@ -101,7 +101,9 @@ class Life:
             Direct(process.network, process.random),
             lambda: [host.address for host in self.hosting.hosts.values()],
         )  # fmt: skip
-        process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
+        patience = process.random.choice((5.0, 20.0))  # less or more than its session lasts
+        connect = partial(self.hosting.connect, process, timeout=patience)
+        process.spawn(self._guard(client.run(connect)))
 
     def _new_roamer(self, name: str) -> None:
         process = self.hosting.client_process(name)

@@ -100,7 +100,7 @@ LOGS = (
         (FOLLOWING, "if chunk.index > self._me.commit_index:", "if chunk.index > 0:"),
         ("server/member.py",
          "        if info.index <= self._applier.index:\n", "        if False:\n"),
-    ), "life", {"faults": ("partition", "isolation", "snapshot", "pause", "kill", "frames")}),
+    ), "raft"),
 )  # fmt: skip
 
 READS = (
