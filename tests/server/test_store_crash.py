@@ -480,3 +480,29 @@ def test_a_crash_before_such_a_deletion_leaves_a_log_that_can_be_read(staged: bo
     disk.kill()
     log = Workshop(disk).store.log
     assert (log.base_index, log.last_index) in ((9, 12), (9, 9))
+
+
+def test_an_older_cut_at_the_end_of_the_log_does_not_outdate_what_comes_next() -> None:
+    """Frames that end exactly where an earlier truncation left its marker are followed by others
+    that every later start finds."""
+    disk = founded()
+    shop = Workshop(disk)
+
+    def append(index: int, term: int) -> None:
+        shop.store.log.append(make_image(index, 1, term, 100))
+        shop.work("log", "background")
+
+    for index in (1, 2, 3):
+        append(index, 1)
+    shop.store.truncate(3)
+    shop.work("log")
+    for term in (2, 3):
+        shop.store.truncate(2)
+        append(2, term)
+    disk.kill()
+    shop = Workshop(disk)
+    append(3, 4)
+    assert shop.store.log.durable_index == 3
+    disk.kill()
+    log = Workshop(disk).store.log
+    assert [log.term_at(index) for index in (1, 2, 3)] == [1, 3, 4]
