@@ -197,8 +197,9 @@ def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
         found.terms.append(first, term)
     found.configurations += [base for base, flags in flagged if flags & CONFIGURATION_FLAG]
     found.segments.append(segment)
-    # A truncation cut here: what stands behind belongs to an older generation.
-    found.generation = read_cut_marker(segment.view, end) or generation
+    # A truncation cut here: what stands behind belongs to an older generation. (Or one did long
+    # ago, and the frames since then, which end at the same place, are of a newer one.)
+    found.generation = max(generation, read_cut_marker(segment.view, end) or 0)
     found.previous_crc = crc
     found.next_index = next_index
     found.time_us = time_us or found.time_us

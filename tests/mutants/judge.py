@@ -15,7 +15,7 @@ from typing import Any
 
 HUNG_S = 60
 """Seconds of real time after which a life is hung."""
-STORE_LIVES = 30
+STORE_LIVES = 200
 """How often a store dies and comes back, one seed long."""
 
 

@@ -53,6 +53,7 @@ class Model:
     bodies: dict[int, set[bytes]] = field(default_factory=dict)  # of snapshots, by index
     snapshot: int = 0  # the newest one acknowledged
     installed: set[int] = field(default_factory=set)  # snapshots that came from elsewhere
+    lost: Entries = field(default_factory=dict)  # what a death took from the end of the log
 
     def check(self, store: Store, body: bytes | None) -> None:
         """What a new life found must be there and nothing else; then only that is the case."""
@@ -74,6 +75,10 @@ class Model:
         for image in found:
             entries[at] = image
             at += count_of(image)
+        newest = self.logs[-1]
+        self.lost = {}
+        if begins_with(newest, base, found):
+            self.lost = {at: image for at, image in newest.items() if at > last}
         self.logs, self.floor = [entries], last
         self.states, self.snapshot = [store.hard_state], index
 
@@ -102,6 +107,9 @@ class Story:
         self.salt = 0
         self.failing_syncs = chance.choice((0.0, 0.0, 0.0, 0.005, 0.03))
         self.short_of_space = chance.random() < 0.2
+        self.lifespans = chance.choice(((20, 200), (6, 20)))  # operations on the disk
+        # How many frames can stand behind one another in a file.
+        self.segment_bytes = chance.choice((SEGMENT_BYTES, 5 * SEGMENT_BYTES))
         self.haste = chance.choice((0.05, 0.5))  # to die in the midst of something
         self.endings = Counter[str]()
 
@@ -124,7 +132,7 @@ class Story:
         try:
             life.begin()
             if chance.random() < 0.8:
-                disk.crash_after = chance.choice((chance.randrange(20), chance.randrange(200)))
+                disk.crash_after = chance.randrange(chance.choice(self.lifespans))
             life.run(chance.choice((0.02, 0.1, 20.0)))
             if chance.random() < 0.2:
                 life.end()
@@ -166,11 +174,12 @@ class Life:
     def begin(self) -> None:
         """Read everything back, as the model says it must be."""
         self.store = Store(
-            self.door, CLUSTER, MEMBER, segment_bytes=SEGMENT_BYTES,
+            self.door, CLUSTER, MEMBER, segment_bytes=self.story.segment_bytes,
             on_saved=self.story.saved, on_durable=self.story.durable,
         )  # fmt: skip
         self.model.check(self.store, self.store.recover())
         self.committed = self.model.snapshot
+        self.repeats = self.chance.random() < 0.5
 
     def schedule(self, delay: float, callback: Callable[[], None]) -> None:
         self.nth += 1
@@ -252,14 +261,20 @@ class Life:
     # -- decisions -----------------------------------------------------------------------------
 
     def append(self) -> None:
-        """One to four batches, sometimes one that needs a segment of its own."""
+        """One to four batches, sometimes one that needs a segment of its own.
+
+        In some lives the leader is still the same, and repeats what the last death took.
+        """
         for _ in range(self.chance.randint(1, 4)):
-            self.story.salt += 1
-            size = self.chance.choice((8, 60, 900, 900, 2500, 9000))
             base = self.store.log.last_index + 1
-            image = make_image(
-                base, self.chance.randint(1, 3), self.story.term, size, self.story.salt
-            )
+            image = self.model.lost.pop(base, b"") if self.repeats else b""
+            if not image:
+                self.model.lost.clear()
+                self.story.salt += 1
+                size = self.chance.choice((8, 60, 900, 900, 2500, 9000))
+                image = make_image(
+                    base, self.chance.randint(1, 3), self.story.term, size, self.story.salt
+                )
             if not self.store.make_room([len(image)]):
                 return
             self.store.log.append(image)
@@ -281,6 +296,7 @@ class Life:
             return
         cut = self.chance.choice(starts)
         self.store.truncate(cut)
+        self.model.lost.clear()
         self.story.term += 1
         kept = {at: image for at, image in self.model.logs[-1].items() if at < cut}
         self.model.logs.append(kept)
@@ -350,6 +366,7 @@ class Life:
             self.model.snapshot = index
             store.snapshot = accepted[0]
             store.reset(index, term)
+            self.model.lost.clear()
             self.model.logs.append({})
             self.model.floor = index
             self.die_soon()
@@ -480,3 +497,29 @@ def test_a_crash_before_such_a_deletion_leaves_a_log_that_can_be_read(staged: bo
     disk.kill()
     log = Workshop(disk).store.log
     assert (log.base_index, log.last_index) in ((9, 12), (9, 9))
+
+
+def test_an_older_cut_at_the_end_of_the_log_does_not_outdate_what_comes_next() -> None:
+    """Frames that end exactly where an earlier truncation left its marker are followed by others
+    that every later start finds."""
+    disk = founded()
+    shop = Workshop(disk)
+
+    def append(index: int, term: int) -> None:
+        shop.store.log.append(make_image(index, 1, term, 100))
+        shop.work("log", "background")
+
+    for index in (1, 2, 3):
+        append(index, 1)
+    shop.store.truncate(3)
+    shop.work("log")
+    for term in (2, 3):
+        shop.store.truncate(2)
+        append(2, term)
+    disk.kill()
+    shop = Workshop(disk)
+    append(3, 4)
+    assert shop.store.log.durable_index == 3
+    disk.kill()
+    log = Workshop(disk).store.log
+    assert [log.term_at(index) for index in (1, 2, 3)] == [1, 3, 4]
