@@ -162,8 +162,9 @@ class Life:
                 for each in operations[begun:]
                 if each.outcome is Outcome.OK and each.name in COMMANDS
             }
-            unserved = [name for name in unserved if name not in done]
-            waiting = [name for name in waiting if self.records.turns.get(name, 0.0) < healed]
+            unserved = [n for n in unserved if n not in done and not self._is_lost(n)]
+            turns = self.records.turns
+            waiting = [n for n in waiting if turns.get(n, 0.0) < healed and not self._is_lost(n)]
             if not (unserved or waiting):
                 return
         raise CheckFailed(
@@ -171,6 +172,12 @@ class Life:
             f"{2 * HEALING_S:g} s after all faults were healed {unserved} "
             f"got no command done, and {waiting} not the lock",
         )
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether all members that a client knows of left while it could reach nobody."""
+        session = self.records.sessions.get(name)
+        there = [host.address for host in self.hosting.hosts.values() if host.is_up]
+        return session is not None and not any(a in there for a in session._route._known())
 
     def _check_ending(self) -> None:
         """All members come to the same index and the same state, and keep nobody waiting."""
