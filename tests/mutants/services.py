@@ -29,7 +29,9 @@ REPLICATED = (
     one("what an earlier leadership logged counts as logged", DESK,
         "        self._appended.clear()  # what", "        # what", faults=MOVES),
     one("a hole in the sequences is let in", DESK,
-        "if first > last + 1 or first == 0:", "if first == 0:", faults=MOVES),
+        "if first > last + 1 or first == 0:", "if first == 0:",
+        faults=("full disk", "slow disk", "clogged"), fault_every=0.3, think_s=0.1,
+        value_bytes=150_000, members=3),
     one("sessions expire in half of their time", SESSIONS,
         "return self.seen_us + self.timeout_us", "return self.seen_us + self.timeout_us // 2",
         faults=("isolation", "one way", "clogged", "client pause", "partition")),
@@ -71,7 +73,8 @@ CLIENT = (
         faults=("isolation", "one way", "clogged", "client pause", "pause")),
     one("results that are missing are skipped", "pipeline.py",
         "        if skip < 0:\n            return None\n",
-        "        if skip < 0:\n            skip = 0\n", faults=("resets", "transfer", "kill")),
+        "        if skip < 0:\n            skip = 0\n", faults=("resets", "slow disk", "clogged"),
+        fault_every=0.15, think_s=0.1, value_bytes=4000, members=3, clients=3),
     one("commands are sent again under new numbers", "pipeline.py",
         "first, size = acknowledged + 1, 0", "first, size = self.sequence + 1, 0", faults=MOVES),
     one("commands in doubt are repeated in the next session", "session.py",
@@ -85,7 +88,8 @@ CLIENT = (
          "if session != self.id:"),
         ("session.py", "        if previous != self._event:\n",
          "        if index > self._event and previous != self._event:\n")), "life",
-        {"faults": MOVES}),
+        {"faults": ("transfer", "clogged"), "fault_every": 0.3, "think_s": 0.1, "clients": 3,
+         "members": 3, "stay_s": 1e9}),
 )  # fmt: skip
 
 MUTANTS = (*REPLICATED, *TURN, *CLIENT)
