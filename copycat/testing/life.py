@@ -100,7 +100,8 @@ class Life:
             Direct(process.network, process.random),
             lambda: [host.address for host in self.hosting.hosts.values()],
         )  # fmt: skip
-        process.spawn(self._guard(client.run(lambda: self.hosting.connect(process))))
+        connect = partial(self.hosting.connect, process, session_timeout=self.plan.session_s)
+        process.spawn(self._guard(client.run(connect)))
 
     def _new_roamer(self, name: str) -> None:
         process = self.hosting.client_process(name)

@@ -70,7 +70,7 @@ CLIENT = (
         "        if sent is not None:\n            self.lifetime.confirm(sent)\n",
         "        if sent is not None:\n"
         "            self.lifetime.confirm(self._clock.suspended_too())\n",
-        faults=("isolation", "one way", "clogged", "client pause", "pause")),
+        faults=("client unheard",), session_s=2.0, think_s=2.0, stay_s=1e9),
     one("results that are missing are skipped", "pipeline.py",
         "        if skip < 0:\n            return None\n",
         "        if skip < 0:\n            skip = 0\n", faults=("resets", "slow disk", "clogged"),
@@ -82,7 +82,7 @@ CLIENT = (
         "        for call in self._commands.restart():\n"
         "            self._commands.queued.append(call)\n            continue\n"
         "            fail(\n                call,\n",
-        faults=("client pause", "isolation", "one way", "clogged"), fault_every=0.7, think_s=0.3),
+        faults=("client unheard",), session_s=2.0, think_s=0.3, fault_every=1.0),
     Mutant("events are delivered again", (
         ("session.py", "if session != self.id or index <= self._event:",
          "if session != self.id:"),
