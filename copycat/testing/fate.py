@@ -78,6 +78,7 @@ class Fate:
             "client pause": self._client_pause,
             "client death": self._client_death,
             "cut off": self._cut_off,
+            "client unheard": self._client_unheard,
         }
         self.members = MembersFate(hosting, self.count)
         self.disks = DisksFate(hosting, self.count)
@@ -399,6 +400,41 @@ class Fate:
         self._records.paused(name)
         self._hosting.client_died(name)
         self._later(2.0, self._new_client)
+        return True
+
+    def _client_unheard(self) -> bool:
+        """A client is cut off for about as long as its session lasts; who holds the lock if may be.
+
+        Before that its answers are held back for a moment. They come while it is not heard, or
+        when all is over, or never if the connection breaks.
+        """
+        hosting, random = self._hosting, self._random
+        clients, network = hosting.clients, hosting.network
+        if not clients:
+            return False
+        holders = [name for name in self._records.holding if name in clients]
+        name = random.choice(holders or list(clients))
+        members = list(hosting.hosts)
+        lasts_s = self._plan.session_s * random.uniform(0.8, 1.6)
+        answers_come = random.random() < 0.5
+
+        def silence() -> None:
+            if self._over:
+                return
+            for member in members:
+                network.block(name, member, both=False)
+                if answers_come:
+                    network.unblock(member, name, both=False)
+            hosting.timeline.after(lasts_s, speech)
+
+        def speech() -> None:
+            for member in members:
+                network.unblock(name, member)
+
+        hosting.timeline.trace(f"fate: {name} hears nothing for a while")
+        for member in members:
+            network.block(member, name, both=False)
+        hosting.timeline.after(self._plan.session_s * random.uniform(0.0, 0.5), silence)
         return True
 
 

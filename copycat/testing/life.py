@@ -102,7 +102,9 @@ class Life:
             lambda: [host.address for host in self.hosting.hosts.values()],
         )  # fmt: skip
         patience = process.random.choice((5.0, 20.0))  # less or more than its session lasts
-        connect = partial(self.hosting.connect, process, timeout=patience)
+        connect = partial(
+            self.hosting.connect, process, timeout=patience, session_timeout=self.plan.session_s
+        )
         process.spawn(self._guard(client.run(connect)))
 
     def _new_roamer(self, name: str) -> None:

@@ -55,6 +55,7 @@ FAULTS = (
     "client pause",
     "client death",
     "cut off",  # a client reaches no member, often for longer than its session lasts
+    "client unheard",  # it hears nothing for a moment, and then late answers, but nobody hears it
     *MEMBER_FAULTS,
     *DISK_FAULTS,
 )
@@ -78,6 +79,7 @@ class Plan:
         think_s: what a client waits between two operations, on average.
         operation_limit: after so many a client's task stops.
         stay_s: what a client stays connected before it ends its session, on average.
+        session_s: so long the cluster keeps the session of a client that it does not hear.
         value_bytes: values of the map are padded to this size.
         skew: clocks run up to this fraction too fast or too slow.
         leased: the share of linearizable reads that are content with a lease.
@@ -98,6 +100,7 @@ class Plan:
     think_s: float = 0.5
     operation_limit: int = UNLIMITED
     stay_s: float = 30.0
+    session_s: float = 5.0
     value_bytes: int = 0
     skew: float = 0.0
     leased: float = 0.0
@@ -135,6 +138,8 @@ class Plan:
             found.append(replace(self, founding_s=0.0))
         if self.preferred:
             found.append(replace(self, preferred=0))
+        if self.session_s != 5.0:
+            found.append(replace(self, session_s=5.0))
         if self.leased:
             found.append(replace(self, leased=0.0))
         return found
@@ -175,4 +180,5 @@ def draw(seed: int, *, seconds: float = 60.0) -> Plan:
         strangers_every=random.choice((0.0, 0.0, 1.0, 4.0)),
         founding_s=random.choice((0.0, 0.0, 5.0, 40.0)),
         preferred=random.choice((0, 0, 1, 3)),
+        session_s=random.choice((5.0, 5.0, 2.0)),
     )

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 STARTING_S = 30.0
 SETTLING_S = 60.0
-_CLIENT_FAULTS = ("client pause", "client death")
+_CLIENT_FAULTS = ("client pause", "client death", "cut off", "client unheard")
 
 
 class Simulation:
