@@ -75,11 +75,10 @@ class Listeners:
         """Remove it; True if the cluster has to be told because it was the last shared one."""
         key = (registration.resource, registration.event)
         known = self._by_event.get(key, [])
-        if registration not in known:
-            return False
-        known.remove(registration)
-        if not known:
-            del self._by_event[key]
+        if registration in known:  # (after a gap the cluster may yet be told of it)
+            known.remove(registration)
+            if not known:
+                del self._by_event[key]
         return registration.shared and not any(other.shared for other in known)
 
     def asked(self, registration: Registration, told: asyncio.Future[Any]) -> None:
@@ -98,12 +97,6 @@ class Listeners:
         """What to wait for before the events of ``registration`` are sure to come."""
         told = self._asked.get((registration.resource, registration.event))
         return asyncio.shield(told) if registration.shared and told is not None else None
-
-    def shared_keys(self) -> list[tuple[int, str]]:
-        """What the cluster has to know: (resource, event) with a shared listener."""
-        return [
-            key for key, known in self._by_event.items() if any(other.shared for other in known)
-        ]
 
     def dispatch(
         self, resource: int, event: str, value: bytes, index: int, serializer: Serializer
@@ -129,16 +122,25 @@ class Listeners:
                 log.exception("a listener of %r failed", event)
 
     def gap(self, reason: str) -> None:
-        """The session ended: tell those who care that events may be missing."""
-        for known in list(self._by_event.values()):
-            for registration in tuple(known):
-                if registration.on_gap is not None:
-                    registration.on_gap(
-                        SessionExpiredError(
-                            f"events may have been missed: {reason}",
-                            hint="read the state, then iterate again",
-                        )
+        """The session ended: tell those who care that events may be missing.
+
+        What the cluster knew of is over; whoever goes on listens anew, under the next session.
+        """
+        everybody = [each for known in self._by_event.values() for each in known]
+        self._by_event = {
+            key: private
+            for key, known in self._by_event.items()
+            if (private := [each for each in known if not each.shared])
+        }
+        self._asked.clear()
+        for registration in everybody:
+            if registration.on_gap is not None:
+                registration.on_gap(
+                    SessionExpiredError(
+                        f"events may have been missed: {reason}",
+                        hint="read the state, then iterate again",
                     )
+                )
 
     def _deleted(self, resource: int) -> None:
         """No event of ``resource`` comes any more; its listeners are forgotten on both sides."""

@@ -263,8 +263,6 @@ class Session:
             return
         self._registered.clear()
         self.lifetime.connecting()
-        for resource, event in self._listeners.shared_keys():
-            self._tell(SystemOperation.LISTEN, resource, event).add_done_callback(retrieved)
         self._credentials.renew()
         self._register()
 

@@ -6,8 +6,13 @@ command, and a new listener went out together.
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from copycat._core.kernel import encode_run
 from copycat._core.layout import Kind
+from copycat.errors import SessionExpiredError
 from copycat.listeners import Inbox
 from copycat.serializer import Serializer
 from copycat.testing.workload import Ledger
@@ -71,5 +76,33 @@ def test_whoever_joins_a_listener_waits_for_the_same_answer() -> None:
             (position, _), _ = await inboxes[1].get()
             assert position == 2
             assert one.session.listen(resource, "appended", inboxes[0].put)[1] is None
+
+    run(main())
+
+
+def test_listeners_end_with_their_session() -> None:
+    """After a gap nobody counts as listening: who listens next asks the cluster again."""
+
+    async def main() -> None:
+        async with fake_cluster(machines=[Ledger]) as cluster, client(cluster) as one:
+            ledger = one.machine("/ledger", Ledger)
+            await ledger.append("first")
+            resource = (await ledger._ready()).resource
+            slow, next_one = Inbox(), Inbox()  # the first has not noticed yet when the next comes
+            _, told = one.session.listen(resource, "appended", slow.put, on_gap=slow.end)
+            assert told is not None
+            await told
+            before = one.session.id
+            cluster.expire_all()
+            while one.session.id in (0, before):
+                await asyncio.sleep(0.01)
+            _, told = one.session.listen(resource, "appended", next_one.put, on_gap=next_one.end)
+            assert told is not None
+            next_one.begin(await told)
+            await ledger.append("second")
+            (position, _), _ = await next_one.get()
+            assert position == 2
+            with pytest.raises(SessionExpiredError):
+                await slow.get()
 
     run(main())
