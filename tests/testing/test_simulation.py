@@ -111,3 +111,16 @@ def test_the_command_counts_and_fails_with_a_failing_life(
     monkeypatch.setattr(simulate, "run", lambda plan: (None, "law: broken"))
     assert simulate.main([*arguments, "--no-shrink"]) == 1
     assert "FAILED seed 0: law: broken" in capsys.readouterr().out
+
+
+def test_a_ledger_counts_for_code_that_does_the_same(tmp_path: Path) -> None:
+    """Comments, docstrings and the command line may change; what lives run may not."""
+    (tmp_path / "cli").mkdir()
+    file, line = tmp_path / "raft.py", tmp_path / "cli" / "put.py"
+    file.write_text("def f():\n    return 1\n")
+    first = simulate.code_digest(tmp_path)
+    file.write_text('"""About."""\n\n\ndef f():\n    """One."""\n    return 1  # one\n')
+    line.write_text("print(1)\n")
+    assert simulate.code_digest(tmp_path) == first
+    file.write_text("def f():\n    return 2\n")
+    assert simulate.code_digest(tmp_path) != first
