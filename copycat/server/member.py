@@ -54,7 +54,7 @@ from .effects import (
     Slept,
 )
 from .leading import Leading
-from .peerwire import decode_message, encode_message
+from .peerwire import acknowledges, decode_message, encode_message
 from .preference import Preference
 from .report import status_of
 from .roster import PlacedRoster, Rosters, newer
@@ -257,6 +257,9 @@ class Member:
         if leadership != self._leadership:
             self._leadership = self._effects.leadership = leadership
         if ready.hard_state is not None:
+            if self._unsaved is not None and self._unsaved.term < ready.hard_state.term:
+                # What an earlier leader is told may be truncated by the time that it would leave.
+                self._held = [each for each in self._held if not acknowledges(each[1])]
             self._unsaved = ready.hard_state
             store.save_hard_state(ready.hard_state)
         if ready.truncate_from is not None:

@@ -46,6 +46,11 @@ def is_answer(frame: bytes) -> bool:
     return HEADER.unpack_from(frame)[1] in _ANSWERS
 
 
+def acknowledges(frame: bytes) -> bool:
+    """Whether it tells a leader what is durable here."""
+    return bool(HEADER.unpack_from(frame)[1] == Frame.APPEND_REPLY)
+
+
 def encode_message(message: Message, images: list[bytes] | None = None) -> bytes:
     """One whole frame; ``images`` are the batches of an `AppendRequest`."""
     m = message

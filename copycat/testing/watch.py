@@ -232,6 +232,8 @@ class Watch:
                 self._vote(name, message.term, peer)
             elif isinstance(message, AppendResponse):
                 seen.promised_term = max(seen.promised_term, message.term)
+                if message.term < member._raft.term:
+                    continue  # it left before the later term's entries were taken in this turn
                 if message.match_index > log.durable_index:
                     self._fail("durability", f"{name} acknowledges {message.match_index}, durable "
                                f"is {log.durable_index}")  # fmt: skip

@@ -16,6 +16,7 @@ from copycat.raft.configurations import Placed
 from copycat.raft.inputs import Compacted, Durable, Input, Installed, Read, Saved
 from copycat.raft.messages import (
     AppendRequest,
+    AppendResponse,
     Message,
     SnapshotChunk,
     SnapshotResponse,
@@ -160,6 +161,8 @@ class Node:
         if self.now < ready.wake_at and self.cluster.now >= self.wake_at:
             self.wake_at = self.cluster.now + 1e-6  # lost in rounding
         if ready.hard_state is not None:
+            if self.unsaved is not None and self.unsaved.term < ready.hard_state.term:
+                self.held = [each for each in self.held if not isinstance(each, AppendResponse)]
             self.unsaved = ready.hard_state
         if ready.truncate_from is not None:
             self.log.truncate(ready.truncate_from)

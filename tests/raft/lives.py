@@ -48,6 +48,7 @@ class Life:
         self.loss = self.random.choice((0.0, 0.05, 0.2))
         self.doubling = self.random.choice((0.0, 0.1, 0.4))
         self.disk_delay = self.random.choice((0.001, 0.01, 0.1))
+        self.spikes = self.random.choice((0.0, 0.05, 0.2))  # the share of messages that are late
         self.cut: set[tuple[str, str]] = set()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -112,6 +113,8 @@ class Life:
         copies = 2 if self.random.random() < self.doubling else 1
         for _ in range(copies):
             delay = 0.001 + self.random.expovariate(200 if self.hostile else 1000)
+            if self.hostile and self.random.random() < self.spikes:
+                delay += self.random.random() * OPTIONS.election_timeout
             self.at(self.cluster.now + delay, lambda: self._arrive(message))
 
     def _arrive(self, message: Message) -> None:
@@ -162,7 +165,7 @@ class Life:
         elif chance < 0.23:
             self.compact(node)
         elif chance < 0.25:
-            node.step([Transfer(self.random.choice((None, peer)))])
+            self.hand_over(node, self.random.choice((None, peer)))
         elif chance < 0.28:
             self.reconfigure()
         elif chance < 0.30:
@@ -178,6 +181,17 @@ class Life:
         until = self.cluster.now + self.random.random() * 1.5
         self._stalled_until[node.name] = until
         self.at(until, lambda: self.read(node.name))
+
+    def hand_over(self, node: Node, heir: str | None) -> None:
+        """It is asked to; while another one is elected at once, reads go on coming to it."""
+        node.step([Transfer(heir)])
+
+        def ask() -> None:
+            if self.hostile and node in self._awake_leaders():
+                self.read_at(node)
+
+        for later in range(1, 11):
+            self.at(self.cluster.now + 0.004 * later, ask)
 
     def _awake(self) -> list[Node]:
         now = self.cluster.now

@@ -267,6 +267,15 @@ def test_what_a_step_staged_itself_is_taken_back_quietly() -> None:
     assert member.raft.last_index == 2
 
 
+def test_an_earlier_leader_is_told_nothing_that_has_to_go() -> None:
+    """In one step: all matches leader 3, then leader 4 has another entry 3. Only 4 hears (H7)."""
+    member = Member(term=3, trail=Trail(0, 0, [(1, 1)], 5))
+    ready = member.step(append(3, (5, 1)), append(4, (2, 1), Span(3, 3, 4), sender="n3"))
+    assert ready.truncate_from == 3
+    told = [each for each in ready.messages if isinstance(each, AppendResponse)]
+    assert all((each.to, each.term) == ("n3", 4) for each in told)
+
+
 def test_an_older_snapshot_changes_nothing() -> None:
     """What is committed beyond it stays, and the leader is told to go on (H19)."""
     member = Member(trail=Trail(0, 0, [(1, 1)], 5), commit_index=4)
