@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .catalogue import MUTANTS
 from .hunt import SECONDS, SEEDS, Kill, hunt_once
+from .judge import RAFT_LIVES, STORE_LIVES
 
 TABLE = Path(__file__).parents[1] / "MUTANTS.md"
 
@@ -30,10 +31,11 @@ def table(kills: list[Kill]) -> str:
         "`python -m tests.mutants --table`; `tests/mutants` has the changes themselves.",
         "",
         f"{len(kills)} mutants, {len(counts)} killed, median {statistics.median(counts):g} seeds, "
-        f"at most {max(counts)} of {SEEDS}. Lives are of {SECONDS:g} virtual seconds (`life`), of "
-        "members without",
-        "sockets (`world`) or of Raft alone (`raft`); some are given the kinds of faults that the",
-        "mistake is about.",
+        f"at most {max(counts)} of {SEEDS}. A seed is a life of {SECONDS:g} virtual seconds "
+        "(`life`), of members",
+        f"without sockets (`world`), {STORE_LIVES} lives of a store on a bad disk (`store`), "
+        f"{RAFT_LIVES} of Raft alone (`raft`),",
+        "or one with leases (`leased`). Some are given the kinds of faults that the mistake is about.",
         "",
         "| mutant | lives | seeds | noticed by |",
         "| --- | --- | ---: | --- |",

@@ -15,6 +15,8 @@ from typing import Any
 
 HUNG_S = 60
 """Seconds of real time after which a life is hung."""
+RAFT_LIVES = 4
+"""How many short lives of Raft alone one seed is good for."""
 STORE_LIVES = 200
 """How often a store dies and comes back, one seed long."""
 
@@ -28,7 +30,8 @@ def live(judge: str, seed: int, seconds: float, plan: Mapping[str, Any]) -> None
     if judge == "raft":
         from tests.raft.lives import Life as RaftLife
 
-        RaftLife(seed).live()
+        for life in range(RAFT_LIVES):
+            RaftLife(RAFT_LIVES * seed + life).live()
     elif judge == "leased":
         from tests.raft.leased_lives import LeasedLife
 
