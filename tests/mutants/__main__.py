@@ -35,7 +35,7 @@ def table(kills: list[Kill]) -> str:
         "(`life`), of members",
         f"without sockets (`world`), {STORE_LIVES} lives of a store on a bad disk (`store`), "
         f"{RAFT_LIVES} of Raft alone (`raft`),",
-        "or one with leases (`leased`). Some are given the kinds of faults that the mistake is about.",
+        "or one with leases (`leased`). Some are given the faults that the mistake is about.",
         "",
         "| mutant | lives | seeds | noticed by |",
         "| --- | --- | ---: | --- |",
