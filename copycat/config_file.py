@@ -7,7 +7,9 @@ are imported by name from here and from nowhere else: never because a message as
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import logging
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,6 +19,8 @@ from typing import Any, cast
 from .config import unknown_key
 from .errors import ConfigurationError
 from .machine import StateMachine
+
+log = logging.getLogger("copycat.config")
 
 PREFIX = "COPYCAT_"
 
@@ -116,4 +120,15 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, Any]:
                 settings[setting] = read(text)
             except ValueError as problem:
                 raise ConfigurationError(f"{variable} = {text!r} is not a number") from problem
+    _warn_of_typos(environment)
     return settings
+
+
+def _warn_of_typos(environment: Mapping[str, str]) -> None:
+    known = [setting.upper() for setting in SETTINGS]
+    for variable in sorted(environment):
+        word = variable.removeprefix(PREFIX)
+        if word not in (variable, *known):
+            close = difflib.get_close_matches(word, known, n=1, cutoff=0.8)
+            if close:
+                log.warning("%s is not read: did you mean %s%s?", variable, PREFIX, close[0])

@@ -132,6 +132,16 @@ def test_open_reads_a_file(shop: str, tmp_path: Path, monkeypatch: pytest.Monkey
     assert (tmp_path / "d").is_dir()
 
 
+def test_a_variable_that_is_nearly_one_of_ours_is_asked_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A misspelt variable is not silently ignored; somebody else's is."""
+    assert read_settings(None, {}, {"COPYCAT_HEARTBEET": "1", "COPYCAT_PORT": "tcp://x:1"}) == {}
+    assert [record.getMessage() for record in caplog.records] == [
+        "COPYCAT_HEARTBEET is not read: did you mean COPYCAT_HEARTBEAT?"
+    ]
+
+
 def test_the_environment_is_no_business_of_plain_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
