@@ -29,6 +29,8 @@ from .workload import Client, Ledger, Records
 
 HEALING_S = 40.0
 SETTLING_S = 20.0
+ENDING_S = 90.0
+"""Within this a client that is told to stop has ended: the longest of all its patiences."""
 COMMANDS = ("put", "put_if_absent", "remove", "replace_if", "increment", "append")
 
 
@@ -54,6 +56,7 @@ class Life:
         hosting.excuse = self.fate.excuses
         self._clients_made = 0
         self._workers: list[str] = []
+        self._programs: dict[str, asyncio.Task[None]] = {}  # of all clients, by process
 
     def live(self) -> Report:
         """Suffer, heal, and be judged. Raises `CheckFailed` if a law was broken."""
@@ -105,13 +108,13 @@ class Life:
         connect = partial(
             self.hosting.connect, process, timeout=patience, session_timeout=self.plan.session_s
         )
-        process.spawn(self._guard(client.run(connect)))
+        self._programs[name] = process.spawn(self._guard(client.run(connect)))
 
     def _new_roamer(self, name: str) -> None:
         process = self.hosting.client_process(name)
         roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         connect = partial(self.hosting.connect, process)
-        process.spawn(self._guard(roamer.run(connect)))
+        self._programs[name] = process.spawn(self._guard(roamer.run(connect)))
 
     def _let_in_strangers(self) -> None:
         process = self.hosting.console_process("stranger")
@@ -144,6 +147,8 @@ class Life:
         if not run(HEALING_S, lambda: all(each.end is not None for each in pending)):
             stuck = next(each for each in pending if each.end is None)
             raise CheckFailed("liveness", f"an operation never ends: {stuck}")
+        if not run(ENDING_S, lambda: not self._running()):
+            raise CheckFailed("liveness", f"{self._running()} were told to stop, and never end")
         last = self.fate.members.last_wishes()
         run(HEALING_S, lambda: all(wish.outcome for wish in self.fate.members.consoles.wishes))
         self.fate.members.check_wishes(last)
@@ -174,6 +179,10 @@ class Life:
             f"{2 * HEALING_S:g} s after all faults were healed {unserved} "
             f"got no command done, and {waiting} not the lock",
         )
+
+    def _running(self) -> list[str]:
+        programs, there = self._programs.items(), self.hosting.clients
+        return [n for n, task in programs if n in there and not task.done() and not self._is_lost(n)]
 
     def _is_lost(self, name: str) -> bool:
         """Whether all members that a client knows of left while it could reach nobody."""

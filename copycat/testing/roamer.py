@@ -85,6 +85,7 @@ class Roamer:
             }
             try:
                 async with open_(**options) as cc:
+                    self._records.sessions[self.name] = cc.session
                     async with asyncio.TaskGroup() as group:
                         for _ in range(2):
                             group.create_task(self._roam(cc))
