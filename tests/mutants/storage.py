@@ -52,7 +52,7 @@ MUTANTS = (
     one("a snapshot names a later index than its state", "server/compaction.py",
         "        index = self._applier.index\n        term",
         "        index = self._raft.commit_index\n        term",
-        faults=("snapshot", "kill", "everybody dies", "slow disk"), fault_every=0.5, think_s=0.3),
+        faults=("snapshot",), fault_every=0.1, think_s=0.1, members=3, clients=6),
     one("an installed snapshot is not restored", "server/member.py",
         "        self._applier.restore(body)\n", "", faults=("isolation", "partition", "snapshot"),
         value_bytes=4000, snapshot_bytes=64 << 10),
