@@ -132,6 +132,7 @@ class Route:
         self._links: dict[str, Link] = {}
         self._dialing: dict[Address, asyncio.Task[None]] = {}
         self._failures: dict[Address, str] = {}
+        self._strange: set[Address] = set()  # of another cluster
         self._demoted: dict[tuple[str, int], float] = {}
         self._retry = RETRY_FIRST
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -322,6 +323,13 @@ class Route:
             return
         name = welcome.name
         if self._cluster and welcome.cluster and welcome.cluster != self._cluster:
+            if link.address not in self._strange:
+                self._strange.add(link.address)
+                log.warning(
+                    "%s belongs to cluster %s, the members before it to %s: the addresses name two "
+                    "clusters, and only the first that answered is used",
+                    link.address, welcome.cluster.hex()[:8], self._cluster.hex()[:8],
+                )  # fmt: skip
             link.close(ConfigurationError("belongs to another cluster"))
             return
         self._cluster = welcome.cluster or self._cluster

@@ -195,6 +195,18 @@ class RunningMember:
             self.name, lambda: member.leadership[1], links.problems, doors.clock, loop
         )
         self._ask_around(identity)
+        self._look_where_we_are(members[self.name])
+
+    def _look_where_we_are(self, here: Address) -> None:
+        """Warn if the others will look for this member somewhere else."""
+        seats = self._required(self.member).seats
+        seat = seats.get(self.name)
+        if seat is not None and len(seats) > 1 and seat.address != here:
+            log.warning(
+                "the cluster knows %s at %s, but this process is at %s, where nobody will look for "
+                "it: open it with listen= (or advertise=) as before, copycat serve --listen %s",
+                self.name, seat.address, here, seat.address,
+            )  # fmt: skip
 
     def _ask_around(self, identity: Identity) -> None:
         """Have a member that hears of no leader ask wherever it was told that somebody is."""

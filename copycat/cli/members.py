@@ -76,7 +76,7 @@ def add(
 @options
 def remove(name: str, cluster: str, timeout: float, as_json: bool) -> None:
     """Take NAME out, whether it is up or not, the leader as well. Its process then stops."""
-    _change(cluster, timeout, as_json, lambda c: c.remove(name, timeout=timeout))
+    _change(cluster, timeout, as_json, lambda c: c.remove(name, timeout=timeout), gone=name)
 
 
 @members.command()
@@ -114,8 +114,11 @@ def _list(cluster: str, timeout: float, as_json: bool) -> None:
         _show(seen)
 
 
-def _change(cluster: str, timeout: float, as_json: bool, deed: Deed) -> None:
+def _change(cluster: str, timeout: float, as_json: bool, deed: Deed, *, gone: str = "") -> None:
     before, after = run(_done(addresses_of(cluster), timeout, deed))
+    names = [each["name"] for each in before["members"]]
+    if gone and gone not in names:
+        click.echo(f"{gone} was no member: there are {', '.join(names)}", err=True)
     if as_json:
         echo_json({"before": before, "after": after})
         return

@@ -85,8 +85,8 @@ class Asking:
         known = ", ".join(sorted(str(each) for each in {*linked, *self._addresses}))
         log.warning(
             "%s has no leader and waits for a majority of the members it knows; it has tried %s. "
-            "If it was removed meanwhile, nobody there could say so: remove its data directory "
-            "and open it with join=[...], or open it with join=[...] to have it ask there",
+            "It goes on by itself when they can be reached. Keep its data. (Should all of them "
+            "have been replaced meanwhile: open it with join= and the address of one of today's)",
             self._identity.name, known,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .._core import layout
@@ -57,7 +58,7 @@ from .leading import Leading
 from .peerwire import acknowledges, decode_message, encode_message
 from .preference import Preference
 from .report import status_of
-from .roster import PlacedRoster, Rosters, newer
+from .roster import PlacedRoster, Rosters, Seat, newer
 from .shortage import Shortage
 from .snapshots import SnapshotInfo
 from .store import Store
@@ -468,6 +469,11 @@ class Member:
         """An index at which a read may be served by this turn's lease; None without one."""
         self._effects.sleep_matters = True
         return self._raft.lease_index(self._now) if self._serving else None
+
+    @property
+    def seats(self) -> Mapping[str, Seat]:
+        """Who takes part, and where, by the newest configuration in its log."""
+        return self._administration.rosters.current.seats
 
     @property
     def last_index(self) -> int:

@@ -15,7 +15,6 @@ from .._core.calls import OK, OK_NONE
 from .._core.layout import Status
 from ..errors import (
     ConfigurationError,
-    Rejected,
     ResourceTypeError,
     SerializationError,
     UnknownResourceError,
@@ -162,7 +161,7 @@ class System:
                 self._executor.check_state(resource)
             except SerializationError as problem:
                 self._executor.delete(resource)
-                raise Rejected(
+                raise SerializationError(  # not `Rejected`, which is the machines' own word
                     f"the state of {type_name} cannot be put into a snapshot: {problem.args[0]}; "
                     "give it plain attributes, or snapshot() and restore()"
                 ) from problem

@@ -181,8 +181,9 @@ class Life:
         )
 
     def _running(self) -> list[str]:
-        programs, there = self._programs.items(), self.hosting.clients
-        return [n for n, task in programs if n in there and not task.done() and not self._is_lost(n)]
+        there = self.hosting.clients
+        running = [n for n, task in self._programs.items() if n in there and not task.done()]
+        return [name for name in running if not self._is_lost(name)]
 
     def _is_lost(self, name: str) -> bool:
         """Whether all members that a client knows of left while it could reach nobody."""

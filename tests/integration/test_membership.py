@@ -176,6 +176,28 @@ def test_members_remember_where_they_belong(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_a_member_at_another_address_is_told_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A member that has joined and comes back elsewhere hears where the others look for it."""
+
+    async def main() -> None:
+        async with town(2, tmp_path) as place:
+            await place.start("n1")
+            await voters(await place.join("n2"), 2)
+            await place.stop("n2")
+            before = place.where["n2"]
+            place.where["n2"] = f"127.0.0.1:{free_ports(1)[0]}"
+            lost = asyncio.create_task(place.start("n2"))
+            while f"copycat serve --listen {before}" not in caplog.text:
+                await asyncio.sleep(0.02)
+            lost.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await lost
+
+    asyncio.run(main())
+
+
 def test_a_wiped_member_comes_back_by_joining(tmp_path: Path) -> None:
     """It gets another incarnation and its place again; its old self is refused."""
 

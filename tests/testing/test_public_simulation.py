@@ -157,15 +157,25 @@ def test_mistakes_are_named() -> None:
 
 
 def test_the_pytest_plugin_gives_both_fixtures(tmp_path: Path) -> None:
-    """A test gets a simulation with a seed that is printed on failure, and a real cluster."""
+    """A test gets a simulation with a seed that is printed on failure and that is checked at the
+    end, and a real cluster."""
     (tmp_path / "test_user.py").write_text(
-        "import asyncio\n"
+        "import asyncio, copycat\n"
         "def test_simulated(copycat_simulation):\n"
         "    sim = copycat_simulation(members=1)\n"
         "    sim.run(lambda cc: cc.map('/m').put('a', 1))\n"
         "    assert sim.seed == 99\n"
         "def test_fails(copycat_simulation):\n"
         "    assert False\n"
+        "class Counting(copycat.StateMachine):\n"
+        "    def __init__(self):\n"
+        "        self.count = 0\n"
+        "    @copycat.query\n"
+        "    def ask(self):\n"
+        "        self.count += 1\n"
+        "def test_diverges(copycat_simulation):\n"
+        "    sim = copycat_simulation(machines=[Counting], check_determinism=False)\n"
+        "    sim.run(lambda cc: cc.machine('/c', Counting).ask())\n"
         "def test_real(copycat_cluster):\n"
         "    async def main():\n"
         "        async with copycat_cluster(1) as cluster:\n"
@@ -177,7 +187,8 @@ def test_the_pytest_plugin_gives_both_fixtures(tmp_path: Path) -> None:
          "copycat.testing.pytest_plugin", "--copycat-seed", "99", str(tmp_path)],
         capture_output=True, text=True, cwd=tmp_path, env=_environment(),
     )  # fmt: skip
-    assert "2 passed" in done.stdout and "1 failed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout and "1 failed" in done.stdout, done.stdout + done.stderr
+    assert "1 error" in done.stdout and "same state: " in done.stdout, done.stdout
     assert "--copycat-seed 99" in done.stdout
 
 
