@@ -11,6 +11,7 @@ from ..errors import UnavailableError
 from ..handshake import Welcome
 from ..types import Address
 from .common import (
+    CONFLICT,
     NO_LEADER,
     UNREACHABLE,
     Failure,
@@ -59,19 +60,28 @@ async def cluster_report(addresses: list[Address], timeout: float) -> dict[str, 
     """Ask every member that is known or gets known on the way; one entry for each."""
     asked: dict[Address, dict[str, Any]] = {}
     names: dict[Address, str] = {}
-    cluster = ""
+    clusters: dict[str, str] = {}  # id -> one of its members
     due = list(addresses)
     while due:
         answers = await asyncio.gather(*(_ask(address, timeout) for address in due))
         for address, (welcome, entry) in zip(due, answers, strict=True):
             asked[address] = entry
             if welcome is not None:
-                cluster = welcome.cluster.hex() or cluster
+                if any(welcome.cluster):
+                    clusters.setdefault(welcome.cluster.hex(), str(address))
                 for name, text in welcome.members.items():
                     host, _, port = text.rpartition(":")
                     names[Address(host.strip("[]"), int(port))] = name
         due = [address for address in names if address not in asked]
-    return _summary(cluster, _one_each(asked, names))
+    if len(clusters) > 1:
+        which = ", ".join(f"{address} to {id_[:8]}" for id_, address in clusters.items())
+        raise Failure(
+            f"the addresses belong to different clusters: {which}",
+            hint="name members of one of them with --cluster. Was one founded by mistake, with an "
+            "empty data directory? It has to come back with --join",
+            code=CONFLICT,
+        )
+    return _summary(next(iter(clusters), ""), _one_each(asked, names))
 
 
 def _one_each(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from copycat.errors import (
     NoLeaderError,
     NoQuorumError,
 )
+from copycat.testing.ports import free_ports
 
-from .conftest import run_copycat
+from .conftest import Member, run_copycat
 
 
 def test_help_names_every_command_without_importing_it() -> None:
@@ -113,6 +115,19 @@ def test_a_value_that_is_not_json_is_a_usage_error() -> None:
     assert done.returncode == 2
     assert "VALUE is not JSON" in done.stderr
     assert "quote it twice: '\"hello\"'" in done.stderr
+
+
+def test_status_tells_clusters_apart(
+    cluster: Servers, serve: Callable[..., Member], tmp_path: Path
+) -> None:
+    """Addresses of two clusters are no cluster with two leaders."""
+    (port,) = free_ports(1)
+    other = f"127.0.0.1:{port}"
+    alone = serve("--name", "alone", "--data", str(tmp_path / "alone"), "--listen", other)
+    alone.wait_for("is ready")
+    done = run_copycat("status", "--cluster", f"{cluster.url},{other}")
+    assert done.returncode == CONFLICT
+    assert "belong to different clusters" in done.stderr and other in done.stderr
 
 
 def test_status_asks_every_member(cluster: Servers) -> None:
