@@ -188,8 +188,11 @@ class Life:
     def _is_lost(self, name: str) -> bool:
         """Whether all members that a client knows of left while it could reach nobody."""
         session = self.records.sessions.get(name)
-        there = [host.address for host in self.hosting.hosts.values() if host.is_up]
-        return session is not None and not any(a in there for a in session._route._known())
+        committed = self.hosting.watch.members.committed
+        if session is None or committed is None:
+            return False
+        there = [seat.address for seat in committed[1].seats.values()]
+        return not any(address in there for address in session._route._known())
 
     def _check_ending(self) -> None:
         """All members come to the same index and the same state, and keep nobody waiting."""
