@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from .resources import AsyncLock as AsyncLock
     from .resources import AsyncLong as AsyncLong
     from .resources import AsyncMap as AsyncMap
+    from .resources import AsyncReadWriteLock as AsyncReadWriteLock
+    from .resources import AsyncSemaphore as AsyncSemaphore
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
     from .resources import LeaderElection as LeaderElection
@@ -81,6 +83,8 @@ __all__ = [
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncReadWriteLock",
+    "AsyncSemaphore",
     "Claim",
     "Cluster",
     "CommandFailed",
@@ -156,8 +160,8 @@ _HOMES = {
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
     "resources": (
-        "AsyncLock AsyncLong AsyncMap Claim ElectionEvent LeaderElection MapEvent Resource "
-        "stateful"
+        "AsyncLock AsyncLong AsyncMap AsyncReadWriteLock AsyncSemaphore Claim ElectionEvent "
+        "LeaderElection MapEvent Resource stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

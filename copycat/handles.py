@@ -23,6 +23,8 @@ from .resources import (
     AsyncLock,
     AsyncLong,
     AsyncMap,
+    AsyncReadWriteLock,
+    AsyncSemaphore,
     LeaderElection,
     Resource,
 )
@@ -216,6 +218,14 @@ class Copycat:
     def election(self, path: str) -> LeaderElection:
         """A leader election."""
         return LeaderElection(self._access, path)
+
+    def rwlock(self, path: str) -> AsyncReadWriteLock:
+        """A lock for many readers or one writer."""
+        return AsyncReadWriteLock(self._access, path)
+
+    def semaphore(self, path: str, permits: int | None = None) -> AsyncSemaphore:
+        """A semaphore with so many ``permits``; None: as many as others have settled."""
+        return AsyncSemaphore(self._access, path, permits)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

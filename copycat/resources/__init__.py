@@ -9,6 +9,7 @@ from .base import stateful as stateful
 from .election import ElectionEvent as ElectionEvent
 from .election import ElectionMachine as ElectionMachine
 from .election import LeaderElection as LeaderElection
+from .line import Claim as Claim
 from .lock import AsyncLock as AsyncLock
 from .lock import LockMachine as LockMachine
 from .long import AsyncLong as AsyncLong
@@ -16,9 +17,20 @@ from .long import LongMachine as LongMachine
 from .map import AsyncMap as AsyncMap
 from .map import MapEvent as MapEvent
 from .map import MapMachine as MapMachine
-from .turns import Claim as Claim
+from .rwlock import AsyncReadWriteLock as AsyncReadWriteLock
+from .rwlock import ReadWriteLockMachine as ReadWriteLockMachine
+from .rwlock import ReadWriteSide as ReadWriteSide
+from .semaphore import AsyncSemaphore as AsyncSemaphore
+from .semaphore import SemaphoreMachine as SemaphoreMachine
 
-BUILT_IN_MACHINES = (ElectionMachine, LockMachine, LongMachine, MapMachine)
+BUILT_IN_MACHINES = (
+    ElectionMachine,
+    LockMachine,
+    LongMachine,
+    MapMachine,
+    ReadWriteLockMachine,
+    SemaphoreMachine,
+)
 """Every member has these."""
 
 __all__ = [
@@ -27,6 +39,8 @@ __all__ = [
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncReadWriteLock",
+    "AsyncSemaphore",
     "Claim",
     "ElectionEvent",
     "ElectionMachine",
@@ -35,6 +49,9 @@ __all__ = [
     "LongMachine",
     "MapEvent",
     "MapMachine",
+    "ReadWriteLockMachine",
+    "ReadWriteSide",
     "Resource",
+    "SemaphoreMachine",
     "stateful",
 ]

@@ -56,7 +56,7 @@ class Access:
         self.pack = packer(serializer.pack)
         self.name = name
         self.loop = asyncio.get_running_loop()
-        self.held: dict[int, Held] = {}  # by resource: what a task of this client holds now
+        self.held: dict[int, dict[Held, None]] = {}  # by resource: what this client holds now
         self._random = random
         self._pid = os.getpid()
         self._opened: dict[tuple[str, str], Opened] = {}
@@ -80,6 +80,17 @@ class Access:
     def new_claim(self) -> bytes:
         """An id that nobody else has."""
         return self._random.randbytes(16)
+
+    def hold(self, resource: int, held: Held) -> None:
+        """Something of the resource is held from now on: it is lost if that is deleted."""
+        self.held.setdefault(resource, {})[held] = None
+
+    def let_go(self, resource: int, held: Held) -> None:
+        """It was given back, or is lost already."""
+        holds = self.held.get(resource, {})
+        holds.pop(held, None)
+        if not holds:
+            self.held.pop(resource, None)
 
     def known(self, path: str, machine: type[StateMachine]) -> Opened | None:
         """What is open already."""
@@ -123,8 +134,7 @@ class Access:
 
     def _forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""
-        held = self.held.pop(resource, None)
-        if held is not None:
+        for held in self.held.pop(resource, {}):
             held.lose("the resource was deleted")
         for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
             del self._opened[key]
@@ -187,6 +197,11 @@ class Resource(Generic[M]):
         """Ask a query of the machine; ``timeout`` in seconds."""
         return await self._query(operation, [*args], consistency, timeout)
 
+    @property
+    def _resource(self) -> int:
+        """The id of the resource; 0 while the handle has not opened it."""
+        return 0 if self._opened is None else self._opened.resource
+
     async def open(self) -> Self:
         """Create the resource now rather than at its first use; returns the handle."""
         await self._ready()
@@ -236,9 +251,7 @@ class Resource(Generic[M]):
             level = known.consistency if known is not None else Consistency.LINEARIZABLE
         seconds = self._timeout if timeout is None else seconds_of(timeout)
         try:
-            return self._session.query(
-                opened.resource, opened.ids[operation], args, level, seconds
-            )
+            return self._session.query(opened.resource, opened.ids[operation], args, level, seconds)
         except SerializationError as problem:
             raise self._unpackable(operation, args, problem) from None
 

@@ -212,8 +212,7 @@ def test_turns_are_fair_fenced_and_never_leak(seed: int) -> None:
             (value, to) = granted[-1]
             assert (value[0], to) == line[0]
             tokens.append(value[1])
-        current = run("current")
-        assert current == (["me", line[0][1], tokens[-1]] if line else [])
+        assert run("held") == ([["me", line[0][1], tokens[-1]]] if line else [])
         assert [session for _, session in run("line")] == [session for _, session in line[1:]]
     assert tokens == sorted(set(tokens))
     assert len(tokens) > 20
@@ -224,11 +223,11 @@ def test_tokens_rise_even_when_sessions_end_at_one_index() -> None:
     run = Runner(LockMachine())
     for claim, session in ((b"a", 1), (b"b", 2), (b"c", 3)):
         run("acquire", claim, "me", True, session=session)
-    first = run("current")[2]
+    first = run("held")[0][2]
     run.machine.on_close(1)
-    second = run("current")[2]
+    second = run("held")[0][2]
     run.machine.on_close(2)
-    third = run("current")[2]
+    third = run("held")[0][2]
     assert first < second < third
 
 

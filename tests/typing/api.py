@@ -91,3 +91,12 @@ def lazily(problem: Rejected) -> None:
     assert_type(copycat.COMPILED, bool)
     _: type[Copycat] = copycat.Copycat
     copycat.opne("n1")  # type: ignore[attr-defined]
+
+
+async def coordination(cc: Copycat) -> None:
+    """Semaphores and the like are typed as well."""
+    async with cc.semaphore("/s", 3) as permit, cc.rwlock("/rw").reader as reading:
+        assert_type(permit, Held)
+        assert_type(reading, Held)
+    assert_type(await cc.rwlock("/rw").writer.try_acquire(), Held | None)
+    assert_type(await cc.semaphore("/s", 3).at(timeout=1).holders(), list[Claim])
