@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from .node import CopycatServer as CopycatServer
     from .node import connect as connect
     from .node import open as open
+    from .resources import AsyncBarrier as AsyncBarrier
+    from .resources import AsyncLatch as AsyncLatch
     from .resources import AsyncLock as AsyncLock
     from .resources import AsyncLong as AsyncLong
     from .resources import AsyncMap as AsyncMap
@@ -80,6 +82,8 @@ __version__ = "0.1.0"
 __all__ = [
     "COMPILED",
     "Address",
+    "AsyncBarrier",
+    "AsyncLatch",
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
@@ -160,8 +164,8 @@ _HOMES = {
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
     "resources": (
-        "AsyncLock AsyncLong AsyncMap AsyncReadWriteLock AsyncSemaphore Claim ElectionEvent "
-        "LeaderElection MapEvent Resource stateful"
+        "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncReadWriteLock AsyncSemaphore "
+        "Claim ElectionEvent LeaderElection MapEvent Resource stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

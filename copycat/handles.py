@@ -20,6 +20,8 @@ from .paths import normal_path
 from .ports import Clock, Network, Random
 from .resources import (
     Access,
+    AsyncBarrier,
+    AsyncLatch,
     AsyncLock,
     AsyncLong,
     AsyncMap,
@@ -226,6 +228,14 @@ class Copycat:
     def semaphore(self, path: str, permits: int | None = None) -> AsyncSemaphore:
         """A semaphore with so many ``permits``; None: as many as others have settled."""
         return AsyncSemaphore(self._access, path, permits)
+
+    def barrier(self, path: str, parties: int | None = None) -> AsyncBarrier:
+        """A barrier for so many ``parties``; None: as many as others have settled."""
+        return AsyncBarrier(self._access, path, parties)
+
+    def latch(self, path: str, count: int | None = None) -> AsyncLatch:
+        """A latch to be counted down ``count`` times; None: as often as others have settled."""
+        return AsyncLatch(self._access, path, count)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

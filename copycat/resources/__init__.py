@@ -3,12 +3,16 @@
 Read `base` first, then `long`, the shortest. Machines use only the public machine API.
 """
 
+from .barrier import AsyncBarrier as AsyncBarrier
+from .barrier import BarrierMachine as BarrierMachine
 from .base import Access as Access
 from .base import Resource as Resource
 from .base import stateful as stateful
 from .election import ElectionEvent as ElectionEvent
 from .election import ElectionMachine as ElectionMachine
 from .election import LeaderElection as LeaderElection
+from .latch import AsyncLatch as AsyncLatch
+from .latch import LatchMachine as LatchMachine
 from .line import Claim as Claim
 from .lock import AsyncLock as AsyncLock
 from .lock import LockMachine as LockMachine
@@ -24,7 +28,9 @@ from .semaphore import AsyncSemaphore as AsyncSemaphore
 from .semaphore import SemaphoreMachine as SemaphoreMachine
 
 BUILT_IN_MACHINES = (
+    BarrierMachine,
     ElectionMachine,
+    LatchMachine,
     LockMachine,
     LongMachine,
     MapMachine,
@@ -36,14 +42,18 @@ BUILT_IN_MACHINES = (
 __all__ = [
     "BUILT_IN_MACHINES",
     "Access",
+    "AsyncBarrier",
+    "AsyncLatch",
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
     "AsyncReadWriteLock",
     "AsyncSemaphore",
+    "BarrierMachine",
     "Claim",
     "ElectionEvent",
     "ElectionMachine",
+    "LatchMachine",
     "LeaderElection",
     "LockMachine",
     "LongMachine",

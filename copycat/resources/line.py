@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import OverloadedError, Rejected
-from ..machine import StateMachine, event, query
+from ..machine import StateMachine, command, event, query
 
 GRANTED = "granted"
 LINE_MAX = 10_000
@@ -21,12 +21,18 @@ NAME_MAX = 1024
 
 
 class LineMachine(StateMachine):
-    """The line. A subclass has the commands ``acquire`` and ``release``, and grants."""
+    """The line. A subclass has the command ``acquire``, which grants or lines up."""
 
     granted = event(list[Any])  # [claim, what it gets], to the session that made the claim
 
     def __init__(self) -> None:
         self.waiting: dict[bytes, list[Any]] = {}  # claim -> [name, session, terms]
+
+    @command
+    def release(self, claim: bytes) -> bool:
+        """Leave the line, or give back what was granted; whether there was something to give."""
+        self.waiting.pop(claim, None)
+        return False
 
     @query
     def line(self) -> list[Any]:

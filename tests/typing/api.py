@@ -100,3 +100,6 @@ async def coordination(cc: Copycat) -> None:
         assert_type(reading, Held)
     assert_type(await cc.rwlock("/rw").writer.try_acquire(), Held | None)
     assert_type(await cc.semaphore("/s", 3).at(timeout=1).holders(), list[Claim])
+    assert_type(await cc.latch("/l", 3).count_down(), int)
+    async with cc.barrier("/b", 2) as position:
+        assert_type(position, int)
