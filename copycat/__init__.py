@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .resources import AsyncLock as AsyncLock
     from .resources import AsyncLong as AsyncLong
     from .resources import AsyncMap as AsyncMap
+    from .resources import AsyncQueue as AsyncQueue
     from .resources import AsyncReadWriteLock as AsyncReadWriteLock
     from .resources import AsyncSemaphore as AsyncSemaphore
     from .resources import Claim as Claim
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
     from .resources import Resource as Resource
+    from .resources import Taken as Taken
     from .resources import stateful as stateful
     from .scopes import Held as Held
     from .serializer import Serializer as Serializer
@@ -87,6 +89,7 @@ __all__ = [
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncQueue",
     "AsyncReadWriteLock",
     "AsyncSemaphore",
     "Claim",
@@ -133,6 +136,7 @@ __all__ = [
     "SessionState",
     "StateMachine",
     "StorageError",
+    "Taken",
     "UnavailableError",
     "UnknownResourceError",
     "Versioned",
@@ -164,8 +168,8 @@ _HOMES = {
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
     "resources": (
-        "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncReadWriteLock AsyncSemaphore "
-        "Claim ElectionEvent LeaderElection MapEvent Resource stateful"
+        "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncQueue AsyncReadWriteLock "
+        "AsyncSemaphore Claim ElectionEvent LeaderElection MapEvent Resource Taken stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

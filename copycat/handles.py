@@ -25,6 +25,7 @@ from .resources import (
     AsyncLock,
     AsyncLong,
     AsyncMap,
+    AsyncQueue,
     AsyncReadWriteLock,
     AsyncSemaphore,
     LeaderElection,
@@ -236,6 +237,10 @@ class Copycat:
     def latch(self, path: str, count: int | None = None) -> AsyncLatch:
         """A latch to be counted down ``count`` times; None: as often as others have settled."""
         return AsyncLatch(self._access, path, count)
+
+    def queue(self, path: str) -> AsyncQueue[Any]:
+        """A queue whose items are not lost with their consumers."""
+        return AsyncQueue(self._access, path)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

@@ -21,6 +21,9 @@ from .long import LongMachine as LongMachine
 from .map import AsyncMap as AsyncMap
 from .map import MapEvent as MapEvent
 from .map import MapMachine as MapMachine
+from .queue import AsyncQueue as AsyncQueue
+from .queue import QueueMachine as QueueMachine
+from .queue import Taken as Taken
 from .rwlock import AsyncReadWriteLock as AsyncReadWriteLock
 from .rwlock import ReadWriteLockMachine as ReadWriteLockMachine
 from .rwlock import ReadWriteSide as ReadWriteSide
@@ -34,6 +37,7 @@ BUILT_IN_MACHINES = (
     LockMachine,
     LongMachine,
     MapMachine,
+    QueueMachine,
     ReadWriteLockMachine,
     SemaphoreMachine,
 )
@@ -47,6 +51,7 @@ __all__ = [
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncQueue",
     "AsyncReadWriteLock",
     "AsyncSemaphore",
     "BarrierMachine",
@@ -59,9 +64,11 @@ __all__ = [
     "LongMachine",
     "MapEvent",
     "MapMachine",
+    "QueueMachine",
     "ReadWriteLockMachine",
     "ReadWriteSide",
     "Resource",
     "SemaphoreMachine",
+    "Taken",
     "stateful",
 ]

@@ -255,13 +255,15 @@ class Resource(Generic[M]):
         except SerializationError as problem:
             raise self._unpackable(operation, args, problem) from None
 
-    def _quietly(self, operation: str, args: list[Any]) -> None:
-        """Submit a command whose outcome nobody waits for (cleaning up)."""
+    def _quietly(self, operation: str, args: list[Any]) -> asyncio.Future[Any] | None:
+        """Submit a command whose outcome nobody has to wait for (cleaning up)."""
         opened = self._opened
-        if opened is not None and self._session.state is not SessionState.CLOSED:
-            # Without a deadline: it goes out when it can, or becomes pointless with the session.
-            future = self._session.command(opened.resource, opened.ids[operation], args, math.inf)
-            future.add_done_callback(retrieved)
+        if opened is None or self._session.state is SessionState.CLOSED:
+            return None
+        # Without a deadline: it goes out when it can, or becomes pointless with the session.
+        future = self._session.command(opened.resource, opened.ids[operation], args, math.inf)
+        future.add_done_callback(retrieved)
+        return future
 
     async def _ready(self, also: tuple[str, ...] = (), timeout: Duration = None) -> Opened:
         opened = self._opened or self._access.known(self._path, self._machine)

@@ -8,7 +8,7 @@ import copycat
 from copycat import Rejected
 from copycat.handles import Copycat, Node
 from copycat.machine import StateMachine, command, event, query
-from copycat.resources import AsyncLong, Claim, MapEvent, Resource, stateful
+from copycat.resources import AsyncLong, AsyncQueue, Claim, MapEvent, Resource, Taken, stateful
 from copycat.scopes import Held
 from copycat.types import Consistency, SessionState, Versioned
 
@@ -103,3 +103,8 @@ async def coordination(cc: Copycat) -> None:
     assert_type(await cc.latch("/l", 3).count_down(), int)
     async with cc.barrier("/b", 2) as position:
         assert_type(position, int)
+    jobs: AsyncQueue[str] = cc.queue("/q")
+    assert_type(await jobs.get(timeout=2), str)
+    async with await jobs.take() as item:
+        assert_type(item, Taken[str])
+        assert_type(item.value, str)
