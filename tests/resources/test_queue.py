@@ -287,23 +287,38 @@ def test_a_lost_item_cancels_its_scope_and_is_delivered_again() -> None:
     run(main())
 
 
-def test_an_item_that_seemed_lost_is_not_idle() -> None:
-    """If silence ended the scope and the session lives after all, the item goes to the next."""
+@pytest.mark.parametrize("kind", ["bare", "scope", "stubborn"])
+def test_an_item_that_seemed_lost_is_not_idle(kind: str) -> None:
+    """If silence ended the hold on it and the session lives after all, the next one gets the item.
+
+    That goes also for a body that holds out against its cancellation: it ends with the error.
+    """
 
     async def main() -> None:
-        async with (
-            fake_cluster() as cluster,
-            client(cluster, session_timeout=0.5) as cc,
-            client(cluster) as other,
-        ):
+        async with fake_cluster() as cluster, client(cluster) as cc, client(cluster) as other:
             await other.queue("/q").put("work")
+            session = cc.session.id
             item = await cc.queue("/q").take()
-            cluster.deaf = True
+            if kind == "bare":
+                cc.session.lifetime._lose("silence")
+            else:
+                with pytest.raises(SessionExpiredError, match="was lost: silence"):
+                    async with item:
+                        cc.session.lifetime._lose("silence")
+                        try:
+                            await asyncio.sleep(5)
+                        except asyncio.CancelledError:
+                            if kind == "scope":
+                                raise
             async with asyncio.timeout(2):
-                await item.lost.wait()
-            cluster.deaf = False
-            async with asyncio.timeout(5):
                 assert await other.queue("/q").get() == "work"
+            with pytest.raises(SessionExpiredError):
+                await item.ack()
+            assert cc.session.id == session
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+            assert not cc._access.held
 
     run(main())
 
