@@ -6,6 +6,9 @@ handles of semaphores, barriers and latches.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ..errors import ConfigurationError, ConflictError, Rejected
 
 
@@ -33,10 +36,20 @@ def own_number(said: int | None, what: str, most: int) -> int | None:
     return said
 
 
-def disagreement(path: str, what: str, said: int | None, conflict: ConflictError) -> ConflictError:
-    """For a handle: the machine's error with the names of this run."""
-    return ConflictError(
-        f"{path!r} has {conflict.current} {what}, not {said}",
-        current=conflict.current,
-        hint=f"say the same number of {what} everywhere; to change it, delete the path",
-    )
+@contextmanager
+def settling(path: str, what: str, said: int | None) -> Iterator[None]:
+    """For a handle: the machine's errors about the number, with the names of this run."""
+    try:
+        yield
+    except ConflictError as conflict:
+        raise ConflictError(
+            f"{path!r} has {conflict.current} {what}, not {said}",
+            current=conflict.current,
+            hint=f"say the same number of {what} everywhere; to change it, delete the path",
+        ) from None
+    except Rejected as problem:
+        if said is not None:
+            raise
+        raise Rejected(
+            f"{path!r}: {problem}", hint=f"say the number of {what} when you make the handle"
+        ) from None

@@ -11,10 +11,10 @@ import math
 from types import TracebackType
 from typing import Any, cast
 
-from ..errors import ConflictError, DeadlineError, SessionExpiredError
+from ..errors import DeadlineError, SessionExpiredError
 from ..machine import command, query
 from ..types import Consistency
-from .agreed import agreed, disagreement, own_number
+from .agreed import agreed, own_number, settling
 from .base import Access, Duration, seconds_of
 from .claims import Claims
 from .line import LINE_MAX, Claim, LineMachine, check_claim
@@ -107,9 +107,8 @@ class AsyncBarrier(Claims[BarrierMachine]):
         """
         seconds = math.inf if timeout is None else seconds_of(timeout)
         try:
-            position = cast(int, await self._claim(wait=True, seconds=seconds))
-        except ConflictError as conflict:
-            raise disagreement(self.path, "parties", self._parties, conflict) from None
+            with settling(self.path, "parties", self._parties):
+                position = cast(int, await self._claim(wait=True, seconds=seconds))
         except SessionExpiredError as problem:
             raise SessionExpiredError(
                 f"the session ended while waiting at {self.path!r}: {problem}",

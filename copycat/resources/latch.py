@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ..errors import ConflictError, DeadlineError, Rejected
+from ..errors import DeadlineError, Rejected
 from ..machine import command, query
 from ..types import Consistency
-from .agreed import agreed, disagreement, own_number
+from .agreed import agreed, own_number, settling
 from .base import Access, Duration
 from .claims import Claims
 from .line import Claim, LineMachine, check_claim
@@ -76,20 +76,16 @@ class AsyncLatch(Claims[LatchMachine]):
 
     async def count_down(self, by: int = 1, *, timeout: Duration = None) -> int:
         """Count down ``by`` at once; returns what remains, 0 if it is open."""
-        try:
+        with settling(self.path, "counts", self._count):
             return cast(int, await self._command("count_down", [by, self._count], timeout))
-        except ConflictError as conflict:
-            raise disagreement(self.path, "counts", self._count, conflict) from None
 
     async def wait(self, *, timeout: Duration = None) -> None:
         """Wait until it is open, for ``timeout`` seconds or without end.
 
         Under a new session if the old one ends meanwhile. Raises `DeadlineError`.
         """
-        try:
+        with settling(self.path, "counts", self._count):
             await self._obtain(wait=True, timeout=timeout)
-        except ConflictError as conflict:
-            raise disagreement(self.path, "counts", self._count, conflict) from None
 
     async def count(
         self, *, consistency: Consistency | None = None, timeout: Duration = None

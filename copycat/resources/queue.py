@@ -59,8 +59,7 @@ class QueueMachine(LineMachine):
     @command
     def put(self, value: Any) -> None:
         """Add an item at the end."""
-        if len(self.fresh) + len(self.returned) + len(self.taken) >= ITEMS_MAX:
-            raise OverloadedError(f"the queue has {ITEMS_MAX} items, its limit")
+        self._check_room(ITEMS_MAX)
         self.last_serial += 1
         self.fresh.append([self.last_serial, value, 0])
         self._serve()
@@ -105,9 +104,13 @@ class QueueMachine(LineMachine):
         serial, _, deliveries = item
         if type(serial) is not int or type(deliveries) is not int or type(claim) is not bytes:
             raise Rejected("an item is [serial, value, deliveries]")
+        if not 0 < serial <= self.last_serial:
+            raise Rejected("there was no such item")
         if session != self.commit.session:
             return False
-        self.taken.pop(claim, None)
+        if self.taken.pop(claim, None) is None:
+            # What was acknowledged has made room, and that may be taken already.
+            self._check_room(ITEMS_MAX + TAKEN_MAX)
         self._return(item)
         self._serve()
         return True
@@ -149,6 +152,10 @@ class QueueMachine(LineMachine):
         """Those who have or want an item are told that it is gone."""
         involved = [*self.taken.values(), *self.waiting.values()]
         self.commit.dismiss(each[1] for each in involved)
+
+    def _check_room(self, limit: int) -> None:
+        if len(self.fresh) + len(self.returned) + len(self.taken) >= limit:
+            raise OverloadedError(f"the queue has {ITEMS_MAX} items, its limit")
 
     def _return(self, item: list[Any]) -> None:
         serial, value, deliveries = item

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ConflictError
 from ..machine import query
 from ..types import Consistency
-from .agreed import agreed, disagreement, own_number
+from .agreed import agreed, own_number, settling
 from .base import Access, Duration
 from .line import Claim
 from .lockable import Lockable
@@ -86,7 +85,5 @@ class AsyncSemaphore(Lockable[SemaphoreMachine]):
         """A task may have several permits, as with asyncio's."""
 
     async def _claim(self, *, wait: bool, seconds: float) -> Any:
-        try:
+        with settling(self.path, "permits", self._permits):
             return await super()._claim(wait=wait, seconds=seconds)
-        except ConflictError as conflict:
-            raise disagreement(self.path, "permits", self._permits, conflict) from None

@@ -131,10 +131,14 @@ def test_a_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         run("acquire", b"d", "me", True)
     assert run("acquire", b"c", "me", True) == [], "who is in stays in"
     assert run("size") == 0
-    for bad in ([1, 2], ["1", 2, 3], 5):
+    for bad in ([1, 2], ["1", 2, 3], 5, [0, 1, 1], [3, 1, 1], [1, 1, True]):
         with pytest.raises((Rejected, ValueError, TypeError)):
             run("put_back", b"x", bad, 1)
     assert run("size") == 0
+    for _ in range(3):  # up to twice the limits, by a client that lies
+        run("put_back", b"x", [1, "x", 1], 1)
+    with pytest.raises(OverloadedError):
+        run("put_back", b"x", [1, "x", 1], 1)
 
 
 def test_only_the_session_that_took_an_item_puts_it_back() -> None:

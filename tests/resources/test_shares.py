@@ -232,7 +232,7 @@ def test_everybody_says_the_same_number_of_permits() -> None:
 
     async def main() -> None:
         async with cluster_and_client() as (_, cc):
-            with pytest.raises(Rejected, match="nobody has said yet how many permits"):
+            with pytest.raises(Rejected, match="'/s': nobody has said yet how many permits"):
                 await cc.semaphore("/s").acquire()
             async with cc.semaphore("/s", 2):
                 with pytest.raises(ConflictError, match="'/s' has 2 permits, not 5") as caught:
