@@ -61,6 +61,9 @@ class Timeline:
         self._heap: list[tuple[float, int, int, Event]] = []
         self._digest = hashlib.sha256()
         self._unfolded: list[bytes] = []
+        self._end = -math.inf  # `run` goes no further...
+        self._until: Callable[[], bool] | None = None  # ...and stops when this is true
+        self._collect_at = COLLECT_EVERY
 
     def at(self, time: float, callback: Callable[..., object], *args: object) -> Event:
         """Call ``callback`` at ``time``, or now if that is past."""
@@ -75,6 +78,24 @@ class Timeline:
         """Call ``callback`` in ``delay`` seconds."""
         return self.at(self.now + delay, callback, *args)
 
+    def reach(self, time: float) -> bool:
+        """For whoever would plan an event at ``time`` and return: go there, if nothing is before.
+
+        Returns whether it is ``time`` now. It counts as an event.
+        """
+        heap = self._heap
+        if time > self._end or (heap and heap[0][0] <= time):
+            return False
+        if self._until is not None and self._until():
+            return False
+        self._happens(time, 0)
+        return True
+
+    def _happens(self, time: float, number: int) -> None:
+        self.now = time
+        self.happened += 1
+        self.fold(_STAMP.pack(time, number))
+
     def run(self, limit_s: float = math.inf, *, until: Callable[[], bool] | None = None) -> bool:
         """Let things happen for ``limit_s`` seconds, or until ``until()`` after one of them.
 
@@ -85,19 +106,20 @@ class Timeline:
             raise MisuseError("a simulation runs in a plain function, not inside an event loop")
         if until is not None and until():
             return True
-        end = self.now + limit_s
+        end = self._end = self.now + limit_s
+        self._until = until
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= end:
             time, _, number, event = pop(heap)
             callback = event.callback
             if callback is None:
                 continue
-            self.now = time
-            self.happened += 1
-            self.fold(_STAMP.pack(time, number))
+            self._happens(time, number)
             callback(*event.args)
-            if self.happened % COLLECT_EVERY == 0 and not gc.isenabled():
-                gc.collect()
+            if self.happened >= self._collect_at:
+                self._collect_at = self.happened + COLLECT_EVERY
+                if not gc.isenabled():
+                    gc.collect()
             if until is not None and until():
                 return True
         if end < math.inf:
