@@ -256,11 +256,11 @@ class Session:
 
     def _expire(self, reason: str) -> None:
         """The cluster has ended the session: fail what is in doubt, register anew."""
-        level = logging.INFO if self._closing else logging.WARNING
-        log.log(level, "session %d is over: %s", self.id, reason)
-        self._end(SessionState.EXPIRED, reason)
-        if self._closing:
+        if self._closing:  # as it wished
+            self._end(SessionState.CLOSED, "the client was closed")
             return
+        log.warning("session %d is over: %s", self.id, reason)
+        self._end(SessionState.EXPIRED, reason)
         self._registered.clear()
         self.lifetime.connecting()
         self._credentials.renew()

@@ -14,7 +14,7 @@ from typing import Any
 from .. import handles
 from ..config import server_options
 from ..errors import CopycatError, InvariantViolated
-from ..machine import StateMachine
+from ..machine import StateMachine, checked_machines
 from ..node import Doors, RunningMember
 from ..ports import Random
 from ..types import Address
@@ -93,7 +93,7 @@ class Hosting:
         self.consoles: dict[str, SimulatedProcess] = {}
         self.excuse: Excuse = lambda host, error: False
         self.problem: BaseException | None = None
-        self._machines = tuple(machines)
+        self._machines = checked_machines(machines)
         self.determinism: Determinism | None = None
         if check_determinism and self._machines:
             self.determinism = Determinism(self._machines, seed, self.fail)

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import MisuseError, StorageError
+from ..errors import ConfigurationError, MisuseError, StorageError
 from ..handles import CopycatClient
 from ..machine import StateMachine
 from .checkers import CheckFailed
@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 STARTING_S = 30.0
 SETTLING_S = 60.0
+_MEMBERS_MAX = 9
 _CLIENT_FAULTS = ("client pause", "client death", "cut off", "client unheard")
 
 
@@ -67,6 +68,8 @@ class Simulation:
         check_determinism: bool = True,
         tell: Callable[[str], None] | None = None,
     ) -> None:
+        if not 1 <= members <= _MEMBERS_MAX:
+            raise ConfigurationError(f"members={members!r} is not in 1..{_MEMBERS_MAX}")
         self.seed = seed
         self._hosting = Hosting(
             seed, members, machines=machines, skew=clock_skew, snapshot_bytes=snapshot_bytes,
