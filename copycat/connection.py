@@ -24,7 +24,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a closing connection may take to send what is left."""
 WRITE_HIGH_WATER = 1 << 20
 """Bytes not yet taken by the kernel at which `FrameProtocol.overflowing` begins; it ends at 0."""
-WRITE_LIMIT = 32 << 20
+WRITE_LIMIT = 128 << 20
 """Bytes not yet taken by the kernel at which the connection is given up (H76)."""
 
 _RECEIVE_MIN = 16 << 10

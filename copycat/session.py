@@ -578,7 +578,9 @@ class Session:
             if idle >= interval * 0.75 or (news and idle >= interval / 4):
                 self._keep_alive()
         if self._pulse.silence > interval / 2:
-            self._route.suspect()
+            if not self.id and self._stalled is None:
+                self._register()  # a connection that is dead shows it only when it is used
+            self._route.suspect(hang_up=self._pulse.silence > self._options.session_timeout)
 
     def _sweep(self, now: float) -> float:
         """Fail what is overdue; the next deadline."""
