@@ -172,6 +172,7 @@ class Simulation:
     def partition(self, *groups: Iterable[str]) -> None:
         """Nothing goes between the groups of members; clients still reach everybody."""
         sides = [list(group) for group in groups]
+        self._hosting.timeline.note(f"partition: {' | '.join(' '.join(side) for side in sides)}")
         for number, side in enumerate(sides):
             for other in sides[number + 1 :]:
                 for one in side:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -49,12 +50,15 @@ class Watch:
         members: the laws of who takes part.
         leases: how many turns began with one.
         sessions: of the clients, which are to know when one is over; by whatever key.
+        note: hears what a story should tell.
     """
 
     def __init__(self) -> None:
         self.elections = 0
         self.commit_index = 0
+        self.note: Callable[[str], None] = lambda text: None
         self.members = MembersWatch(self._fail)
+        self.members.note = lambda text: self.note(text)
         self.leases = 0
         self.sessions: dict[str, Any] = {}
         self._seen: dict[str, _Seen] = {}
@@ -128,10 +132,13 @@ class Watch:
                            f"term {raft.term}")  # fmt: skip
             if not seen.was_leader:
                 self.elections += 1
+                self.note(f"{member.name} leads term {raft.term}")
                 self._check_completeness(name, raft.term, log)
                 term, candidate = raft.term, member.name
                 voted = self._votes.get
                 self.members.elected(name, member, lambda each: voted((each, term)) == candidate)
+        elif seen.was_leader:
+            self.note(f"{member.name} leads no more, in term {raft.term}")
         seen.was_leader = raft.is_leader
         if log.generation != seen.generation:
             seen.generation = log.generation
