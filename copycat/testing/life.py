@@ -125,22 +125,23 @@ class Life:
         connect = partial(
             self.hosting.connect, process, timeout=patience, session_timeout=self.plan.session_s
         )
-        self._programs[name] = process.spawn(self._guard(client.run(connect)))
+        self._programs[name] = process.spawn(self._guard(partial(client.run, connect)))
 
     def _new_roamer(self, name: str) -> None:
         process = self.hosting.client_process(name)
         roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         connect = partial(self.hosting.connect, process)
-        self._programs[name] = process.spawn(self._guard(roamer.run(connect)))
+        self._programs[name] = process.spawn(self._guard(partial(roamer.run, connect)))
 
     def _let_in_strangers(self) -> None:
         process = self.hosting.console_process("stranger")
         strangers = Strangers(self.hosting, process, self.plan.strangers_every)
-        process.spawn(self._guard(strangers.run(lambda: self.records.stopping)))
+        work = partial(strangers.run, lambda: self.records.stopping)
+        process.spawn(self._guard(work))
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except BaseExceptionGroup as group:
             wrong, _ = group.split(lambda error: not isinstance(error, asyncio.CancelledError))
             self.hosting.fail(_first(wrong or group))
