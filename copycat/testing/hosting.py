@@ -268,13 +268,20 @@ class Hosting:
 
     def compare_states(self) -> None:
         """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
-        for host in self.hosts.values():
-            if host.running is not None and host.running.member is not None:
-                applier = host.running.member._applier
-                self.watch.compare(host.name, applier)
-                if applier.agreement.differences:
-                    found = applier.agreement.differences
-                    raise CheckFailed("same state", f"{host.name} says what differs: {found}")
+        appliers = {
+            host.name: host.running.member._applier
+            for host in self.hosts.values()
+            if host.running is not None and host.running.member is not None
+        }
+        for name, applier in appliers.items():
+            self.watch.compare(name, applier)
+        for name, applier in appliers.items():
+            if applier.agreement.differences:
+                found = "; ".join(
+                    f"{what} differs since index {index}"
+                    for what, index in applier.agreement.differences.items()
+                )
+                raise CheckFailed("same state", f"{name} says that {found}")
         consoles = self.consoles.values()
         for process in [*self.member_processes(), *self.clients.values(), *consoles]:
             if process.failures:
