@@ -187,3 +187,10 @@ def test_commands_without_make_are_those_of_the_makefile() -> None:
     assert install in README
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "install -qq -e '.[dev,standard]' --config-settings editable_mode=compat" in makefile
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if code_of(each).co_flags & 128])
+def test_what_awaits_can_be_pasted(example: str) -> None:
+    """At the prompt an empty line ends what is indented, and what follows it has to begin anew."""
+    for before, after in re.findall(r"^( *)\S.*\n\n+( *)\S", example, re.M):
+        assert not (before and after), example

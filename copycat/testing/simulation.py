@@ -285,7 +285,7 @@ def _no_fault(kind: str, possible: list[str]) -> str:
         reason = f"{kind!r} befalls clients, and the only one here is the workload's"
     else:
         near = difflib.get_close_matches(_SYNONYMS.get(kind, kind), possible, 1)
-        reason = f"there is no fault {kind!r}" + (f": do you mean {near[0]!r}?" if near else "")
+        reason = f"there is no fault {kind!r}" + (f", perhaps {near[0]!r} is meant" if near else "")
     plain = ", ".join(repr(each) for each in possible if each not in MEMBER_FAULTS)
     return (
         f"{reason}. Without a name these happen: {plain}. Those that change who takes part have to "
