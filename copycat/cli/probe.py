@@ -31,6 +31,10 @@ from ..system import SYSTEM_RESOURCE, SystemOperation
 from ..types import Address, Consistency
 
 
+class Refused(UnavailableError):
+    """A member is there, and does not want this connection; says why."""
+
+
 class Probe:
     """One connection to one member: ``async with Probe(address) as member``.
 
@@ -118,7 +122,7 @@ class Probe:
         if type_ == Frame.WELCOME:
             self._resolve(0, Welcome.parse(payload))
         elif type_ == Frame.REFUSE:
-            self._fail(UnavailableError(f"{self.address}: {Refusal.parse(payload).message}"))
+            self._fail(Refused(f"{self.address}: {Refusal.parse(payload).message}"))
         elif type_ == Frame.ADMIN_REPLY:
             self._on_reply(unpack_control(payload))
         elif type_ == Frame.ANSWERS:

@@ -23,7 +23,7 @@ from .common import (
     run,
     timeout_option,
 )
-from .probe import Probe
+from .probe import Probe, Refused
 
 COLUMNS = ("member", "address", "role", "term", "commit", "applied", "lag", "sessions", "note")
 
@@ -48,6 +48,13 @@ def status(cluster: str, timeout: float, as_json: bool) -> int:
         if as_json:
             return UNREACHABLE
         notes = ", ".join(f"{m['name'] or m['address']} ({m['note']})" for m in members)
+        if any(member.get("waits") for member in members):
+            raise Failure(
+                f"no member serves yet: {notes}",
+                hint="a cluster is founded when all that --members lists are up: start the others; "
+                "the log of each says for whom it waits",
+                code=UNREACHABLE,
+            )
         raise Failure(
             f"no member answers: {notes}",
             hint="start them with 'copycat serve', or say where they are with --cluster",
@@ -121,6 +128,7 @@ async def _ask(address: Address, timeout: float) -> tuple[Welcome | None, dict[s
             entry["note"] = differences_of(entry)
             return member.welcome, entry
     except UnavailableError as problem:
+        entry["waits"] = isinstance(problem, Refused)
         entry["note"] = str(problem).removeprefix(f"{address}: ")
         return None, entry
 
@@ -135,7 +143,8 @@ def _cells(member: dict[str, Any]) -> list[str]:
     keys = ("role", "term", "commit_index", "applied_index", "lag", "sessions", "note")
     cells = [member["name"] or "?", member["address"]]
     if not member["reachable"]:
-        return [*cells, "unreachable", "", "", "", "", "", member["note"]]
+        role = "no service" if member.get("waits") else "unreachable"
+        return [*cells, role, "", "", "", "", "", member["note"]]
     return [*cells, *(str(member.get(key, "")) for key in keys)]
 
 
