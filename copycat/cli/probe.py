@@ -31,19 +31,17 @@ from ..system import SYSTEM_RESOURCE, SystemOperation
 from ..types import Address, Consistency
 
 
-class Refused(UnavailableError):
-    """A member is there, and does not want this connection; says why."""
-
-
 class Probe:
     """One connection to one member: ``async with Probe(address) as member``.
 
     Entering raises `UnavailableError` if the member does not answer or belongs to no cluster yet.
-    ``timeout`` is for each step, in seconds.
+    ``timeout`` is for each step, in seconds; ``refused`` tells that the member is there, and did
+    not want this connection.
     """
 
     def __init__(self, address: Address, *, timeout: float = 1.0) -> None:
         self.address = address
+        self.refused = False
         self.welcome = Welcome(b"", "", b"")
         self._timeout = timeout
         self._serializer = Serializer()
@@ -122,7 +120,8 @@ class Probe:
         if type_ == Frame.WELCOME:
             self._resolve(0, Welcome.parse(payload))
         elif type_ == Frame.REFUSE:
-            self._fail(Refused(f"{self.address}: {Refusal.parse(payload).message}"))
+            self.refused = True
+            self._fail(UnavailableError(f"{self.address}: {Refusal.parse(payload).message}"))
         elif type_ == Frame.ADMIN_REPLY:
             self._on_reply(unpack_control(payload))
         elif type_ == Frame.ANSWERS:

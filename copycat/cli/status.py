@@ -23,7 +23,7 @@ from .common import (
     run,
     timeout_option,
 )
-from .probe import Probe, Refused
+from .probe import Probe
 
 COLUMNS = ("member", "address", "role", "term", "commit", "applied", "lag", "sessions", "note")
 
@@ -122,13 +122,14 @@ def _summary(cluster: str, members: list[dict[str, Any]]) -> dict[str, Any]:
 
 async def _ask(address: Address, timeout: float) -> tuple[Welcome | None, dict[str, Any]]:
     entry: dict[str, Any] = {"name": "", "address": str(address), "reachable": False, "note": ""}
+    probe = Probe(address, timeout=timeout)
     try:
-        async with Probe(address, timeout=timeout) as member:
+        async with probe as member:
             entry |= {"reachable": True, **await member.status()}
             entry["note"] = differences_of(entry)
             return member.welcome, entry
     except UnavailableError as problem:
-        entry["waits"] = isinstance(problem, Refused)
+        entry["waits"] = probe.refused
         entry["note"] = str(problem).removeprefix(f"{address}: ")
         return None, entry
 

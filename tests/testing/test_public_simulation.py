@@ -127,7 +127,7 @@ def test_a_query_that_changes_the_state_is_found_and_named() -> None:
 
     with (
         Simulation(1, machines=[Lazy]) as sim,
-        pytest.raises(CheckFailed, match=r"Lazy at /lazy: \.seen\['a'\] differs: .*@query") as found,
+        pytest.raises(CheckFailed, match=r"at /lazy: \.seen\['a'\] differs: .*@query") as found,
     ):
         sim.run(workload)
         sim.check()
