@@ -54,7 +54,7 @@ class Simulation:
         check_determinism: every command is run again in another process with other hashes, clocks
             and environment, and on a copy restored from its snapshot; the first difference is a
             `NondeterminismError` that names command and attribute.
-        tell: hears each line of the story.
+        tell: hears each line of the story: starts, leaders, members, faults.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Simulation:
     ) -> None:
         if exc is not None:
             exc.add_note(f"simulated with seed={self.seed}, at {self.now:.6f} s of virtual time")
+        self._hosting.timeline.sink = None  # what is left is no part of the story
         with self._stack:
             self._hosting.bury()
         logging.getLogger("copycat").setLevel(self._log_level)
