@@ -49,13 +49,17 @@ class Timeline:
 
     Args:
         random: breaks ties.
-        sink: called with each readable line of the trace; None: lines are only hashed.
+        sink: called with each readable line of the story; None: lines are only hashed.
+
+    Attributes:
+        details: whether the story tells of single packets too.
     """
 
     def __init__(self, random: Random, sink: Callable[[str], None] | None = None) -> None:
         self.now = 0.0
         self.happened = 0  # events so far
         self.sink = sink
+        self.details = False
         self._draw = random.getrandbits
         self._number = 0
         self._heap: list[tuple[float, int, int, Event]] = []
@@ -136,15 +140,21 @@ class Timeline:
             self._digest.update(b"".join(unfolded))
             unfolded.clear()
 
-    def trace(self, text: str) -> None:
-        """Make a readable line part of the trace and of its hash."""
+    def trace(self, text: str, *, detail: bool = False) -> None:
+        """Make a readable line part of the trace and of its hash; a ``detail`` is seldom told."""
         self.fold(text.encode())
-        self.show(text)
+        if self.details or not detail:
+            self.note(text)
 
-    def show(self, text: str) -> None:
-        """A readable line about what is in the hash already."""
+    def note(self, text: str) -> None:
+        """A line of the story that is no part of the hash: it follows from what is."""
         if self.sink is not None:
             self.sink(f"{self.now:12.6f} {text}")
+
+    def show(self, text: str) -> None:
+        """A line about a single packet."""
+        if self.details:
+            self.note(text)
 
     @property
     def hash(self) -> str:
