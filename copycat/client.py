@@ -180,8 +180,11 @@ class Route:
             self._drop_current()
             self._look()
 
-    def suspect(self) -> None:
-        """The leader does not answer: ask the others, but do not hang up."""
+    def suspect(self, *, hang_up: bool) -> None:
+        """The leader does not answer: ask the others. To ``hang_up`` helps if the connection is
+        dead and nobody said so."""
+        if hang_up and self._current is not None:
+            self._current.close(ConnectionAbortedError("it does not answer"))
         if not self._suspecting:
             self._suspecting = True
             self._look()

@@ -12,13 +12,13 @@ import importlib
 import logging
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from .config import unknown_key
 from .errors import ConfigurationError
-from .machine import StateMachine
+from .machine import StateMachine, checked_machines
 
 log = logging.getLogger("copycat.config")
 
@@ -66,6 +66,16 @@ def read_settings(
     settings = {} if path is None else _read_file(path)
     settings |= _read_environment(environment)
     return settings | {key: value for key, value in given.items() if value is not None}
+
+
+def machine_classes(
+    machines: Iterable[type[StateMachine] | str],
+) -> tuple[type[StateMachine], ...]:
+    """The classes that are meant; those from a file come by name. Raises `ConfigurationError`."""
+    if isinstance(machines, (str, type)) or not isinstance(machines, Iterable):
+        return checked_machines(machines)  # which says what is wrong
+    given = [load_machines(each) if isinstance(each, str) else [each] for each in machines]
+    return checked_machines([cls for some in given for cls in some])
 
 
 def load_machines(text: str) -> list[type[StateMachine]]:

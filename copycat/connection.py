@@ -24,7 +24,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds that a closing connection may take to send what is left."""
 WRITE_HIGH_WATER = 1 << 20
 """Bytes not yet taken by the kernel at which `FrameProtocol.overflowing` begins; it ends at 0."""
-WRITE_LIMIT = 32 << 20
+WRITE_LIMIT = 128 << 20
 """Bytes not yet taken by the kernel at which the connection is given up (H76)."""
 
 _RECEIVE_MIN = 16 << 10
@@ -254,8 +254,12 @@ class FrameProtocol(asyncio.BufferedProtocol):
             self.write(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def _malformed(self, problem: FormatError, data: memoryview) -> None:
-        self._complain(f"closed the connection from {self.peer}: {problem}")
-        if not self._heard and self._transport is not None and data[:4] in _HTTP_VERBS:
+        speaks_http = not self._heard and data[:4] in _HTTP_VERBS
+        why = "it speaks HTTP, and this port is for Copycat's clients and members"
+        self._complain(
+            f"closed the connection from {self.peer}: {why if speaks_http else problem}"
+        )
+        if speaks_http and self._transport is not None:
             self._transport.write(_HTTP_ANSWER)
             self.close()
         else:

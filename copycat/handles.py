@@ -15,7 +15,14 @@ from .client import Route, parse_addresses
 from .cluster import Cluster
 from .errors import ConfigurationError, MisuseError
 from .lifetime import SessionOptions
-from .machine import EventDescriptor, Operation, StateMachine, events_of, operations_of
+from .machine import (
+    EventDescriptor,
+    Operation,
+    StateMachine,
+    checked_machines,
+    events_of,
+    operations_of,
+)
 from .paths import normal_path
 from .ports import Clock, Network, Random
 from .resources import (
@@ -244,10 +251,20 @@ class Copycat:
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""
+        if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
+            raise MisuseError(
+                f"machine() takes a StateMachine class, not {machine!r}",
+                hint=f"write cc.machine({path!r}, MyMachine)",
+            )
         return cast(M, MachineHandle(self._access, path, machine))
 
     def get(self, path: str, type_: type[R]) -> R:
         """A handle of a `Resource` subclass."""
+        if not (isinstance(type_, type) and issubclass(type_, Resource)):
+            raise MisuseError(
+                f"get() takes a Resource class, not {type_!r}",
+                hint="machines of your own have cc.machine(path, MyMachine)",
+            )
         return type_(self._access, path)
 
     def node(self, path: str) -> Node:
@@ -300,6 +317,16 @@ class CopycatClient(Copycat):
         return f"<CopycatClient {self.name!r} session={session.id} {session.state.value}>"
 
 
+def not_entered(name: str, what: str, variable: str = "cc") -> AttributeError:
+    """The error of who asks ``what`` for a ``name`` that only the opened thing has."""
+    if name.startswith("_"):
+        return AttributeError(name)
+    return AttributeError(
+        f"copycat.{what} is not open yet and has no {name!r}: "
+        f"use  async with copycat.{what} as {variable}:"
+    )
+
+
 class Connecting:
     """What `connect` returns: ``async with connect(...) as cc``."""
 
@@ -338,6 +365,9 @@ class Connecting:
     def __exit__(self, *exc: object) -> None:
         """Never reached."""
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise not_entered(name, "connect(...)")
+
 
 def connect(
     addresses: str | Iterable[str | Address],
@@ -360,9 +390,7 @@ def connect(
     `UnavailableError` that says which member could not be reached and why.
     """
     parsed = parse_addresses(addresses)
-    for machine in machines:
-        if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
-            raise ConfigurationError(f"machines= has {machine!r}, which is no StateMachine class")
+    checked_machines(machines)
     options = SessionOptions(
         seconds_of(timeout),
         seconds_of(session_timeout),

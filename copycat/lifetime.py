@@ -81,9 +81,9 @@ class Lifetime:
 
     def ended(self, state: SessionState, reason: str) -> None:
         """The session is gone (`EXPIRED` or `CLOSED`)."""
-        self.id = 0
+        id_, self.id = self.id, 0
         self._stop_timer()
-        self._become(state)
+        self._become(state, id_)
         self._lose(reason)
 
     def connecting(self) -> None:
@@ -124,9 +124,10 @@ class Lifetime:
         finally:
             self._watchers.remove(watcher)
 
-    def _become(self, state: SessionState) -> None:
+    def _become(self, state: SessionState, id_: int | None = None) -> None:
         if state is not self.state:
-            log.info("session %d is %s", self.id, state.value)
+            number = self.id if id_ is None else id_
+            log.info("session %s is %s", number or "(none yet)", state.value)
             self.state = state
             for states, changed in self._watchers:
                 states.append(state)

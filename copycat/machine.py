@@ -391,6 +391,26 @@ def _collect(cls: type[StateMachine]) -> dict[str, Operation[..., Any]]:
     return found
 
 
+def checked_machines(given: object) -> tuple[type[StateMachine], ...]:
+    """The classes that somebody gave as ``machines=``. Raises `ConfigurationError`."""
+    if isinstance(given, (type, str, StateMachine)) or not isinstance(given, Iterable):
+        raise ConfigurationError(
+            f"machines={given!r} is no list of classes", hint="write machines=[MyMachine]"
+        )
+    return tuple(_checked_machine(each) for each in given)
+
+
+def _checked_machine(given: object) -> type[StateMachine]:
+    if isinstance(given, type) and issubclass(given, StateMachine):
+        return given
+    hint = "give a class that inherits from copycat.StateMachine"
+    if isinstance(given, StateMachine):
+        hint = f"give the class, not an instance: {type(given).__name__}; members make their own"
+    elif isinstance(given, str):
+        hint += '; names as in "module:Class" are for configuration files and copycat serve'
+    raise ConfigurationError(f"machines= has {given!r}, which is no StateMachine class", hint=hint)
+
+
 def _checked_signature(function: Callable[..., Any]) -> inspect.Signature:
     name = getattr(function, "__qualname__", repr(function))
     if not inspect.isfunction(function):

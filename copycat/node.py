@@ -21,7 +21,7 @@ from typing import Any, NoReturn, cast
 from . import handles
 from ._core import COMPILED
 from .config import ServerOptions, server_options
-from .config_file import load_machines, read_settings
+from .config_file import machine_classes, read_settings
 from .errors import (
     ConfigurationError,
     CopycatError,
@@ -33,7 +33,7 @@ from .errors import (
 )
 from .handles import Copycat, CopycatClient
 from .handshake import Refusal
-from .machine import StateMachine, type_name_of
+from .machine import StateMachine, checked_machines, type_name_of
 from .network import RealNetwork
 from .ports import Clock, Disk, Network, Random
 from .raft import RaftOptions
@@ -435,6 +435,9 @@ class Opening:
     def __exit__(self, *exc: object) -> None:
         """Never reached."""
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise handles.not_entered(name, "open(...)")
+
 
 def open(  # the name of the API
     name: str | None = None,
@@ -501,7 +504,7 @@ def open(  # the name of the API
     }  # fmt: skip
     if config is not None:
         settings = read_settings(config, settings, os.environ)
-    wanted = _loaded(settings.pop("machines", None) or ())
+    wanted = machine_classes(settings.pop("machines", None) or ())
     patience = settings.pop("timeout", None)
     options = server_options(**settings)
     _by_name(wanted)
@@ -571,20 +574,9 @@ def real_doors(disk: Disk) -> Doors:
     return Doors(RealNetwork(), disk, RealClock(), Random(seed))
 
 
-def _loaded(machines: Iterable[type[StateMachine] | str]) -> tuple[type[StateMachine], ...]:
-    """The classes; those from a configuration file come as names."""
-    return tuple(
-        cls
-        for each in machines
-        for cls in (load_machines(each) if isinstance(each, str) else [each])
-    )
-
-
 def _by_name(machines: Iterable[type[StateMachine]]) -> dict[str, type[StateMachine]]:
     found: dict[str, type[StateMachine]] = {type_name_of(cls): cls for cls in BUILT_IN_MACHINES}
-    for cls in machines:
-        if not (isinstance(cls, type) and issubclass(cls, StateMachine)):
-            raise ConfigurationError(f"machines= has {cls!r}, which is no StateMachine class")
+    for cls in checked_machines(machines):
         name = type_name_of(cls)
         known = found.setdefault(name, cls)
         if known is not cls:

@@ -58,8 +58,8 @@ def _error_of(result: bytes, serializer: Serializer) -> CopycatError:
         return CommandFailed(
             f"{value[2] if len(value) > 2 else 'the operation'} raised {value[0]}: {value[1]}",
             error_type=message,
-            hint="it raised on every member alike, whose logs have the traceback; mend the machine "
-            "or the arguments",
+            hint="it raised on every member alike, whose logs have the traceback (of the first of "
+            "its kind); mend the machine or the arguments",
         )
     if status == Status.CONFLICT:
         return ConflictError(message, current=value[1])

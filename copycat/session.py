@@ -256,11 +256,11 @@ class Session:
 
     def _expire(self, reason: str) -> None:
         """The cluster has ended the session: fail what is in doubt, register anew."""
-        level = logging.INFO if self._closing else logging.WARNING
-        log.log(level, "session %d is over: %s", self.id, reason)
-        self._end(SessionState.EXPIRED, reason)
-        if self._closing:
+        if self._closing:  # as it wished
+            self._end(SessionState.CLOSED, "the client was closed")
             return
+        log.warning("session %d is over: %s", self.id, reason)
+        self._end(SessionState.EXPIRED, reason)
         self._registered.clear()
         self.lifetime.connecting()
         self._credentials.renew()
@@ -578,7 +578,9 @@ class Session:
             if idle >= interval * 0.75 or (news and idle >= interval / 4):
                 self._keep_alive()
         if self._pulse.silence > interval / 2:
-            self._route.suspect()
+            if not self.id and self._stalled is None:
+                self._register()  # a connection that is dead shows it only when it is used
+            self._route.suspect(hang_up=self._pulse.silence > self._options.session_timeout)
 
     def _sweep(self, now: float) -> float:
         """Fail what is overdue; the next deadline."""

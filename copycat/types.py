@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
+
+from .errors import ConfigurationError
 
 V = TypeVar("V")
 
@@ -29,6 +31,13 @@ class Consistency(enum.IntEnum):
     SEQUENTIAL = 1
     LINEARIZABLE_LEASE = 2
     LINEARIZABLE = 3
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ConfigurationError(
+            f"{value!r} is no consistency",
+            hint="give one of " + ", ".join(f"Consistency.{each.name}" for each in reversed(cls)),
+        )
 
 
 class Mode(enum.IntEnum):

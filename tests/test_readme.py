@@ -167,9 +167,10 @@ def test_the_application_runs_on_three_hosts(tmp_path: Path) -> None:
     (source,) = APPLICATION
     (tmp_path / "app.py").write_text(elsewhere(source, on_free_ports()))
     with ExitStack() as stack:
+        lives = {name: stack.enter_context(ExitStack()) for name in ("n1", "n2", "n3")}
         said = [
-            stack.enter_context(started([sys.executable, "app.py", name], tmp_path, name))
-            for name in ("n1", "n2", "n3")
+            life.enter_context(started([sys.executable, "app.py", name], tmp_path, name))
+            for name, life in lives.items()
         ]
 
         def lines(pattern: str) -> list[str]:
@@ -178,7 +179,12 @@ def test_the_application_runs_on_three_hosts(tmp_path: Path) -> None:
         wait_until(lambda: len(lines(r"start number (\d+)")) == 3, said)
         assert lines(r"start number (\d+)") == ["1", "2", "3"]
         wait_until(lambda: bool(lines(r"leads under token \d+")), said)
-        assert len(lines(r"leads under token \d+")) == 1
+        (leader,) = lines(r"(n\d) leads under token \d+")
+        asked = time.monotonic()
+        lives[leader].close()  # SIGTERM: it says goodbye, and nobody waits for its session to end
+        wait_until(lambda: len(lines(r"leads under token \d+")) == 2, said)
+        assert time.monotonic() - asked < 4.0
+        assert "Traceback" not in "".join(each.read_text() for each in said)
 
 
 def test_commands_without_make_are_those_of_the_makefile() -> None:
@@ -187,3 +193,10 @@ def test_commands_without_make_are_those_of_the_makefile() -> None:
     assert install in README
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "install -qq -e '.[dev,standard]' --config-settings editable_mode=compat" in makefile
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if code_of(each).co_flags & 128])
+def test_what_awaits_can_be_pasted(example: str) -> None:
+    """At the prompt an empty line ends what is indented, and what follows it has to begin anew."""
+    for before, after in re.findall(r"^( *)\S.*\n\n+( *)\S", example, re.M):
+        assert not (before and after), example

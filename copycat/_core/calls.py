@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .kernel import Buffer, decode_commands, decode_results, encode_results
-from .layout import FormatError, Status
+from .layout import RESULT_HEADER_SIZE, FormatError, Status
 
 OK = bytes((Status.OK,))
 OK_NONE = OK + b"\xc0"
@@ -174,18 +174,30 @@ def run_commands(
     slow: Callable[[int, int, bytes, int, int], bytes],
     events: dict[int, Any],
     flush: Callable[[int], None],
+    room: int,
+    most: int,
+    refused: bytes,
+    too_long: bytes,
 ) -> bytes:
     """Run ``count`` commands from ``offset`` less the first ``skip``; their results, encoded.
 
     ``index`` belongs to the first command that runs. A command whose (resource, operation) is not
     in ``table`` goes to ``slow(resource, operation, arguments, index, session)``, which may add it.
     Whenever ``events`` is not empty after a command, ``flush(index)`` is called.
+
+    When the results have ``room`` bytes, no other command runs: the result of each is ``refused``.
+    ``too_long`` stands for a result of more than ``most`` bytes. All members must agree on both.
     """
     results: list[bytes] = []
+    size = 0
     for resource, operation, arguments in decode_commands(image, offset, count, skip):
+        if size >= room:
+            results.append(refused)
+            index += 1
+            continue
         entry = table.get((resource, operation))
         if entry is None:
-            results.append(slow(resource, operation, arguments, index, session))
+            result = slow(resource, operation, arguments, index, session)
         else:
             function, commit, unpack, pack, failed = entry
             commit.index = index
@@ -193,9 +205,13 @@ def run_commands(
             commit.session = session
             try:
                 value = function(*unpack(arguments))
-                results.append(OK_NONE if value is None else OK + pack(value))
+                result = OK_NONE if value is None else OK + pack(value)
             except Exception as problem:
-                results.append(failed(problem))
+                result = failed(problem)
+        if len(result) > most:
+            result = too_long
+        results.append(result)
+        size += RESULT_HEADER_SIZE + len(result)
         if events:
             flush(index)
         index += 1

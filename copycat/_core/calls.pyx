@@ -603,16 +603,25 @@ def run_commands(
     object slow,
     dict events not None,
     object flush,
+    object room,
+    object most,
+    bytes refused not None,
+    bytes too_long not None,
 ):
     """See ``calls.py``."""
     cdef Writer w
+    cdef Py_ssize_t room_left = max(0, min(room, <Py_ssize_t>1 << 62))
+    cdef Py_ssize_t longest = most
     w.size = 0
     w.room = 64 + 32 * <size_t>max(0, count - skip)
     w.data = <uint8_t*>malloc(w.room)
     if w.data is NULL:
         raise MemoryError
     try:
-        _run(&w, image, offset, count, skip, index, time_us, session, table, slow, events, flush)
+        _run(
+            &w, image, offset, count, skip, index, time_us, session, table, slow, events, flush,
+            room_left, longest, refused, too_long,
+        )
         return PyBytes_FromStringAndSize(<char*>w.data, w.size)
     finally:
         free(w.data)
@@ -667,6 +676,10 @@ cdef int _run(
     object slow,
     dict events,
     object flush,
+    Py_ssize_t room,
+    Py_ssize_t most,
+    bytes refused,
+    bytes too_long,
 ) except -1:
     cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(image)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(image)
@@ -689,7 +702,11 @@ cdef int _run(
         offset += COMMAND_HEADER
         if size > <size_t>(end - offset):
             raise FormatError("a command's arguments are cut off")
-        if position >= skip:
+        if position >= skip and <Py_ssize_t>w.size >= room:
+            _encoded(w, refused)
+            at += 1
+        elif position >= skip:
+            before = w.size
             index = PyLong_FromUnsignedLongLong(at)
             if entry is None or resource != known_resource or operation != known_operation:
                 entry = table.get((resource, operation))
@@ -703,7 +720,6 @@ cdef int _run(
                 _encoded(w, slow(resource, operation, arguments, index, session))
             else:
                 commit.index = index
-                before = w.size
                 try:
                     if type(unpack) is _Unpacker:
                         value = function(*(<_Unpacker>unpack).arguments(data + offset, size))
@@ -716,6 +732,9 @@ cdef int _run(
                     w.size = before
                     _encoded(w, entry[4](problem))
                     entry = None  # that may have fenced the resource
+            if <Py_ssize_t>(w.size - before) - RESULT_HEADER > most:
+                w.size = before
+                _encoded(w, too_long)
             if events:
                 flush(index)
             at += 1

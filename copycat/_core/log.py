@@ -215,6 +215,11 @@ class Log:
         self._recent.append(image)
         self._recent_bytes += length
 
+    @property
+    def excess_bytes(self) -> int:
+        """Bytes in memory beyond `recent_bytes`: they are there because they are not durable."""
+        return max(0, self._recent_bytes - self._recent_max)
+
     def take_writes(self) -> Write | None:
         """Everything staged so far, neighbours joined; None if there is nothing."""
         if not self._staged:

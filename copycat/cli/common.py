@@ -123,7 +123,27 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 def failure(problem: CopycatError) -> Failure:
     """How the command line shows ``problem``."""
-    return Failure(str(problem), hint=problem.hint, code=exit_code(problem))
+    text, hint = for_shell(str(problem)), for_shell(problem.hint)
+    return Failure(text, hint=hint, code=exit_code(problem))
+
+
+def for_shell(text: str) -> str:
+    """``text`` with settings as one writes them here: ``join=[...]`` is ``--join HOST:PORT``."""
+    for python, shell in _IN_SHELL.items():
+        text = text.replace(python, shell)
+    return text
+
+
+_IN_SHELL = {
+    'open("n4", listen=..., join=[...])': "copycat serve --name n4 --listen HOST:PORT --join ...",
+    "members= founds a cluster, or restarts a founder; join= is":
+        "--members founds a cluster, or restarts a founder; --join is",
+    "pass listen=, and advertise= if": "add --listen HOST:PORT, and --advertise if",
+    "pass data='./data', or storage='memory'": "add --data ./data, or set COPYCAT_STORAGE=memory",
+    "open it with join=[...]": "serve it with --join HOST:PORT",
+    "instead of members": "instead of --members",
+}  # fmt: skip
+"""How hints for programs, and parts of such, read at a shell."""
 
 
 def exit_code(problem: CopycatError) -> int:

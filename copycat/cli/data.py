@@ -29,16 +29,23 @@ _ABSENT = object()
 @timeout_option
 @json_option
 def get(path: str, key: str, cluster: str, timeout: float, as_json: bool) -> int:
-    """Print the value of KEY in the map at PATH as JSON; exit code 1 if there is none."""
+    """Print the value of KEY, a text, in the map at PATH; exit code 1 if there is none.
+
+    It is printed as JSON. With --json types that JSON does not know are named, as in
+    {"$bytes": "00ff"} or {"$map": [[1, "one"]]}.
+    """
     addresses = addresses_of(cluster)
     value = run(_get(addresses, path, key, timeout))
     found = value is not _ABSENT
     if as_json:
-        shown = value if found else None
+        shown = typed(value) if found else None
         echo_json({"path": path, "key": key, "found": found, "value": shown})
         return 0 if found else NEGATIVE
     if not found:
-        raise Failure(f"there is no {key!r} in the map {path}")
+        raise Failure(
+            f"there is no {key!r} in the map {path}",
+            hint="KEY is a text here: a key that is a number or a tuple is another one",
+        )
     echo_json(value)
     return 0
 
@@ -69,6 +76,26 @@ def put(path: str, key: str, value: str, cluster: str, timeout: float, as_json: 
     else:
         echo_json(previous)
     return 0
+
+
+def typed(value: object) -> object:
+    """``value`` for JSON, so that what differs stays different: types that it lacks are named."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, list):
+        return [typed(each) for each in value]
+    if isinstance(value, dict):
+        plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+        if plain:
+            return {key: typed(each) for key, each in value.items()}
+        return {"$map": [[typed(key), typed(each)] for key, each in value.items()]}
+    if isinstance(value, tuple):
+        return {"$tuple": [typed(each) for each in value]}
+    if isinstance(value, set | frozenset):
+        return {"$set": sorted((typed(each) for each in value), key=repr)}
+    if isinstance(value, bytes | bytearray):
+        return {"$bytes": bytes(value).hex()}
+    return {f"${type(value).__name__.lower()}": str(value)}
 
 
 async def _get(addresses: list[Any], path: str, key: str, timeout: float) -> object:

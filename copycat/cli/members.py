@@ -141,24 +141,39 @@ async def _done(
 async def _look(cluster: Cluster, timeout: float) -> dict[str, Any]:
     """The members now, as plain values."""
     found = await cluster.members(timeout=timeout)
+    voters = (await cluster._ask("status", [], timeout))["voters"]
     return {
         "cluster": cluster.id,
         "leader": cluster.leader,
         "members": [
-            {"name": m.name, "address": str(m.address), "type": m.type.value, "uuid": m.uuid}
+            {
+                "name": m.name,
+                "address": str(m.address),
+                "type": m.type.value,
+                "votes": m.name in voters,
+                "uuid": m.uuid,
+            }
             for m in found
         ],
     }
 
 
 def _quorum(seen: dict[str, Any]) -> str:
-    voters = sum(member["type"] == "active" for member in seen["members"])
+    voters = sum(member["votes"] for member in seen["members"])
     return f"{voters // 2 + 1} of {voters} needed"
+
+
+def _part(member: dict[str, Any]) -> str:
+    """What it does now, and will do."""
+    if member["votes"]:
+        return "votes"
+    later = ", votes when it has caught up" if member["type"] == "active" else ""
+    return ("learner" if member["uuid"] else "expected, learner") + later
 
 
 def _show(seen: dict[str, Any]) -> None:
     rows = [
-        (m["name"], m["address"], m["type"], "leads" if m["name"] == seen["leader"] else "")
+        (m["name"], m["address"], _part(m), "leads" if m["name"] == seen["leader"] else "")
         for m in seen["members"]
     ]
     if not on_terminal():

@@ -35,11 +35,13 @@ class Probe:
     """One connection to one member: ``async with Probe(address) as member``.
 
     Entering raises `UnavailableError` if the member does not answer or belongs to no cluster yet.
-    ``timeout`` is for each step, in seconds.
+    ``timeout`` is for each step, in seconds; ``refused`` tells that the member is there, and did
+    not want this connection.
     """
 
     def __init__(self, address: Address, *, timeout: float = 1.0) -> None:
         self.address = address
+        self.refused = False
         self.welcome = Welcome(b"", "", b"")
         self._timeout = timeout
         self._serializer = Serializer()
@@ -118,6 +120,7 @@ class Probe:
         if type_ == Frame.WELCOME:
             self._resolve(0, Welcome.parse(payload))
         elif type_ == Frame.REFUSE:
+            self.refused = True
             self._fail(UnavailableError(f"{self.address}: {Refusal.parse(payload).message}"))
         elif type_ == Frame.ADMIN_REPLY:
             self._on_reply(unpack_control(payload))

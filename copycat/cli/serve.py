@@ -26,6 +26,9 @@ from .common import UNHEALTHY, Failure, failure, lies_in_memory, run
 PURE_WARNING = """\
 WARNING: the compiled core is missing: this runs the slower pure Python mode. Install it again:
          pip install --no-cache-dir --force-reinstall --no-binary copycat-raft copycat-raft"""
+JOINED_WARNING = """\
+WARNING: {} differs from the cluster that {} joined. What counts is the cluster that its data
+         directory knows, with the members {}"""
 TMPFS_WARNING = "WARNING: {} lies in memory (tmpfs): nothing in it survives a power cut."
 
 
@@ -118,6 +121,7 @@ async def _live(opening: Opening, settings: dict[str, Any]) -> None:
     """From recovery to the end; raises what made the member stop by itself."""
     async with opening as member:
         _announce(member, settings)
+        await _warn_of_contradictions(member, settings)
         gc.collect()
         gc.freeze()  # what is there now stays: no full collection has to look at it again
         if member.failed is not None:
@@ -143,6 +147,27 @@ def _announce(member: CopycatServer, settings: dict[str, Any]) -> None:
     sys.stdout.flush()
     if data and lies_in_memory(data):
         click.echo(TMPFS_WARNING.format(data), err=True)
+
+
+async def _warn_of_contradictions(member: CopycatServer, settings: dict[str, Any]) -> None:
+    """What the data directory knows counts for who joined: say so where the options differ."""
+    running = member._running
+    identity = running.identity
+    if identity is None or identity.joined is None:
+        return
+    try:
+        there = {each.name: each.address for each in await member.cluster.members()}
+    except CopycatError:
+        return  # another start will tell
+    known = ", ".join(f"{name}={address}" for name, address in there.items())
+    listed, join = running.options.members, running.options.join
+    if settings.get("members") and set(listed) != set(there):
+        option = "--members"
+    elif join and not set(join) & set(there.values()):
+        option = "--join"
+    else:
+        return
+    click.echo(JOINED_WARNING.format(option, member.name, known), err=True)
 
 
 def _not_said_already(record: logging.LogRecord) -> bool:

@@ -48,6 +48,13 @@ def status(cluster: str, timeout: float, as_json: bool) -> int:
         if as_json:
             return UNREACHABLE
         notes = ", ".join(f"{m['name'] or m['address']} ({m['note']})" for m in members)
+        if any(member.get("waits") for member in members):
+            raise Failure(
+                f"no member serves yet: {notes}",
+                hint="a cluster is founded when all that --members lists are up: start the others; "
+                "the log of each says for whom it waits",
+                code=UNREACHABLE,
+            )
         raise Failure(
             f"no member answers: {notes}",
             hint="start them with 'copycat serve', or say where they are with --cluster",
@@ -115,12 +122,14 @@ def _summary(cluster: str, members: list[dict[str, Any]]) -> dict[str, Any]:
 
 async def _ask(address: Address, timeout: float) -> tuple[Welcome | None, dict[str, Any]]:
     entry: dict[str, Any] = {"name": "", "address": str(address), "reachable": False, "note": ""}
+    probe = Probe(address, timeout=timeout)
     try:
-        async with Probe(address, timeout=timeout) as member:
+        async with probe as member:
             entry |= {"reachable": True, **await member.status()}
             entry["note"] = differences_of(entry)
             return member.welcome, entry
     except UnavailableError as problem:
+        entry["waits"] = probe.refused
         entry["note"] = str(problem).removeprefix(f"{address}: ")
         return None, entry
 
@@ -135,7 +144,8 @@ def _cells(member: dict[str, Any]) -> list[str]:
     keys = ("role", "term", "commit_index", "applied_index", "lag", "sessions", "note")
     cells = [member["name"] or "?", member["address"]]
     if not member["reachable"]:
-        return [*cells, "unreachable", "", "", "", "", "", member["note"]]
+        role = "no service" if member.get("waits") else "unreachable"
+        return [*cells, role, "", "", "", "", "", member["note"]]
     return [*cells, *(str(member.get(key, "")) for key in keys)]
 
 

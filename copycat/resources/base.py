@@ -249,6 +249,8 @@ class Resource(Generic[M]):
         if level is None:
             known = operations_of(self._machine).get(operation)
             level = known.consistency if known is not None else Consistency.LINEARIZABLE
+        elif level.__class__ is not Consistency:
+            level = Consistency(level)
         seconds = self._timeout if timeout is None else seconds_of(timeout)
         try:
             return self._session.query(opened.resource, opened.ids[operation], args, level, seconds)

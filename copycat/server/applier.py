@@ -19,9 +19,9 @@ from ..machine import StateMachine
 from ..serializer import Serializer
 from ..system import SYSTEM_RESOURCE
 from .agreement import Agreement
-from .executor import Executor, failure
+from .executor import RETRY_MS, Executor, failure
 from .levelling import level_for
-from .sessions import FULL, Session, SessionTable
+from .sessions import FULL, RESULT_BYTES_MAX, Session, SessionTable
 from .system import System
 
 ANSWER_BYTES_MAX = 16 << 20
@@ -30,7 +30,19 @@ ANSWER_BYTES_MAX = 16 << 20
 _TOO_MUCH = failure(
     Status.OVERLOADED,
     f"the answers to queries that were sent together exceed {ANSWER_BYTES_MAX >> 20} MiB",
-    20,
+    RETRY_MS,
+)
+_UNREAD = failure(
+    Status.OVERLOADED,
+    f"this session has {RESULT_BYTES_MAX >> 20} MiB of results that its client has not read yet. "
+    "Not applied.",
+    RETRY_MS,
+)
+_TOO_LONG = failure(
+    Status.FAILED,
+    "SerializationError",
+    f"the result has more than {ANSWER_BYTES_MAX >> 20} MiB (what a command changed is changed)",
+    "the operation",
 )
 
 
@@ -126,6 +138,8 @@ class Applier:
                 result = self.system.query(operation, arguments)
             else:
                 result = answer(resource, operation, arguments, self.index, self.time_us)
+            if len(result) > ANSWER_BYTES_MAX:
+                result = _TOO_LONG
             size += len(result)
             results.append(result)
         return results
@@ -141,9 +155,10 @@ class Applier:
 
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None:
         """Queue an event for one session, or for every session that listens."""
+        told = [resource, event, value]
         for session in self.system.listeners(resource, event) if to is None else (to,):
             if self.sessions.get(session) is not None:
-                self._events.setdefault(session, []).append([resource, event, value])
+                self._events.setdefault(session, []).append(told)
 
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None:
         """Run a command of ``resource`` once log time has advanced by ``delay_us``."""
@@ -185,6 +200,7 @@ class Applier:
             results = run_commands(
                 image, at, count, skip, base + skip, self.time_us, id_,
                 self.executor.table, self._slow, self._events, self._flush_events,
+                RESULT_BYTES_MAX - session.result_bytes, ANSWER_BYTES_MAX, _UNREAD, _TOO_LONG,
             )  # fmt: skip
             self._said = crc32(results, self._said)
             session.answered(count - skip, results)
@@ -275,10 +291,12 @@ class Applier:
             self.executor.hook(instance, "on_close", index, self.time_us, session.id)
 
     def _flush_events(self, index: int) -> None:
+        packed: dict[tuple[int, ...], bytes] = {}  # those who are told the same share its bytes
         for id_, events in self._events.items():
             session = self.sessions.get(id_)
             if session is not None and not session.doomed:
-                payload = self._pack(events)
+                same = tuple(map(id, events))
+                payload = packed.get(same) or packed.setdefault(same, self._pack(events))
                 self._said = crc32(payload, self._said)
                 self._out.events.append((id_, index, session.add_event(index, payload), payload))
         self._events.clear()

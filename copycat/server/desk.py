@@ -33,6 +33,7 @@ from ..errors import SerializationError
 from ..serializer import Serializer
 from ..types import Consistency
 from .applier import Applied, Applier
+from .pieces import pieces
 from .reads import Reads
 from .sessions import FULL, Session, proof_of
 
@@ -41,6 +42,9 @@ IN_FLIGHT_MAX = 8192
 HELD_BYTES_MAX = 8 << 20
 ANSWER_BYTES_MAX = 16 << 20
 """Answers to queries in one turn: the others wait for the next, while these leave."""
+RESULTS_BYTES_MAX = 8 << 20
+"""Results of commands in one turn, a single one and those of a few bytes aside."""
+RESULTS_FEW = 64 << 10
 ADMIN_INTERVALS_S = {"snapshot": 1.0, "transfer": 5.0}
 SESSION_TIMEOUT_MS = (100, 3_600_000)
 RETRY_MS = 20
@@ -91,6 +95,7 @@ class Desk:
         self._registering: dict[tuple[bytes, bytes], int] = {}  # uuid, proof -> connection
         self._held: list[tuple[int, int, bytes]] = []
         self._held_bytes = 0
+        self._results_room = RESULTS_BYTES_MAX  # in this turn
         self._reads = Reads()
         self._admin_at: dict[str, float] = {}  # when an administrator asked for what, in s
         self._complaints: list[tuple[int, str]] = []
@@ -224,8 +229,11 @@ class Desk:
         for session, first, count, results in out.answers:
             connection = attached.get(session)
             if connection is not None:
-                head = RESULTS_HEAD.pack(session, first, applied, count)
-                self._send(connection, Frame.RESULTS, head, results)
+                if len(results) <= RESULTS_FEW:
+                    head = RESULTS_HEAD.pack(session, first, applied, count)
+                    self._send(connection, Frame.RESULTS, head, results)
+                else:
+                    self._send_many(connection, session, first, count, results)
         for uuid, proof, session in out.registered:
             connection = self._registering.pop((uuid, proof), None)
             if connection is not None:
@@ -248,6 +256,7 @@ class Desk:
         frames = [(connection, b"".join(parts)) for connection, parts in self._out.items()]
         close = self._close
         self._out, self._close = {}, []
+        self._results_room = RESULTS_BYTES_MAX
         return frames, close
 
     def take_complaints(self) -> list[tuple[int, str]]:
@@ -297,12 +306,12 @@ class Desk:
             self._reject(connection, Reason.OUT_OF_ORDER, Frame.RUN, count, first, last + 1)
             return
         skip = last + 1 - first
-        if skip:
-            # Sent again after a reconnect. What is applied is answered from the cache; what is
-            # logged and not applied yet will be answered when it is.
-            self._answer_from_cache(connection, session, first, count)
-            if skip >= count:
-                return
+        # Sent again after a reconnect? What is applied is answered from the cache; what is logged
+        # and not applied yet will be answered when it is.
+        if skip and (
+            not self._answer_from_cache(connection, session, first, count) or skip >= count
+        ):
+            return
         if self._host.overloaded(len(payload)) or first + count - 1 - acknowledged > IN_FLIGHT_MAX:
             self._reject(
                 connection, Reason.OVERLOADED, Frame.RUN, count - skip, first + skip, RETRY_MS
@@ -311,15 +320,32 @@ class Desk:
         self._appended[id_] = first + count - 1
         self._admit(slice_run(payload, 0, skip) if skip else payload)
 
-    def _answer_from_cache(self, connection: int, session: Session, first: int, count: int) -> None:
+    def _answer_from_cache(self, connection: int, session: Session, first: int, count: int) -> bool:
+        """False if the client has to ask again, for what is left and what comes after it."""
         begin = max(first, session.acknowledged + 1)
         number = min(first + count - 1, session.last_sequence) - begin + 1
         if number <= 0:
-            return
-        cached = session.cached(begin, number)
-        if cached is not None:
-            head = RESULTS_HEAD.pack(session.id, begin, self._applier.index, number)
-            self._send(connection, Frame.RESULTS, head, cached)
+            return True
+        cached = session.cached(begin, number, self._results_room)
+        return cached is None or self._send_many(connection, session.id, begin, number, cached)
+
+    def _send_many(
+        self, connection: int, session: int, first: int, count: int, results: bytes
+    ) -> bool:
+        """Send what this turn has room for of ``count`` results; the client asks for the others.
+
+        So no connection has to take more than it may be given, and no turn takes long.
+        """
+        applied = self._applier.index
+        for number, piece in pieces(results, count, self._results_room):
+            head = RESULTS_HEAD.pack(session, first, applied, number)
+            self._send(connection, Frame.RESULTS, head, piece)
+            self._results_room -= len(piece)
+            first += number
+            count -= number
+        if count:
+            self._reject(connection, Reason.OVERLOADED, Frame.RUN, count, first, RETRY_MS)
+        return count == 0
 
     def _register(self, connection: int, payload: bytes) -> None:
         fields = self._serializer.unpack(payload)

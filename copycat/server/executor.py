@@ -363,7 +363,8 @@ class Executor:
         """The result of an ordinary exception; where it arose is logged once for each kind."""
         name = operation if isinstance(operation, str) else self.name_of(operation)
         where = f"{instance.type_name}.{name} at {instance.path}"
-        if not isinstance(problem, CopycatError) and len(self._told) < TOLD_MAX:
+        meant = isinstance(problem, (Rejected, ConflictError, OverloadedError))
+        if not meant and len(self._told) < TOLD_MAX:
             kind = (instance.type_name, str(name), type(problem).__name__)
             if kind not in self._told:
                 self._told.add(kind)

@@ -114,12 +114,11 @@ class Leading:
             self._backlog_bytes -= size
 
     def overloaded(self, size: int = 0) -> bool:
-        """Whether too much of what this leader logged is not applied yet, or its disk has no room
-        for ``size`` more bytes."""
+        """Whether too much of what this leader logged is not applied or not durable here, or its
+        disk has no room for ``size`` more bytes."""
         queued = self._desk.run_bytes
-        return self._backlog_bytes + queued > self._backlog_bytes_max or self._store.is_short(
-            queued + size
-        )
+        waiting = max(self._backlog_bytes, self._store.log.excess_bytes)
+        return waiting + queued > self._backlog_bytes_max or self._store.is_short(queued + size)
 
     # -- batches -------------------------------------------------------------------------------
 

@@ -53,8 +53,9 @@ def level_for(machines: Mapping[str, type[StateMachine]]) -> Level | None:
 
     def once() -> int:
         results = run_commands(
-            run, RUN_HEADER_SIZE, 1, 0, 1, 0, 0, executor.table, slow, {}, lambda index: None
-        )
+            run, RUN_HEADER_SIZE, 1, 0, 1, 0, 0, executor.table, slow, {}, lambda index: None,
+            1, 64, b"", b"",
+        )  # fmt: skip
         (result,) = decode_results(results, 0, 1)
         value = serializer.unpack(result[1:])
         return value if isinstance(value, int) else 0

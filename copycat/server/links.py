@@ -136,7 +136,7 @@ class Link:
             on_frame,
             on_lost,
             complaints=self._context.complaints,
-            write_limit=2 * WRITE_LIMIT,
+            write_limit=WRITE_LIMIT,
             handshake_timeout=HANDSHAKE_TIMEOUT,
         )
         try:

@@ -146,7 +146,7 @@ class Member:
         self._leadership: tuple[int, str | None] | None = None  # as the shell knows it
         self._apply_at = math.inf  # local time at which what is committed is applied at the latest
         self._last_append: tuple[AppendRequest | None, bytes] = (None, b"")
-        self._shortage = Shortage(store)
+        self._shortage = Shortage(store, options.raft.election_timeout / 2)
         self._preference = Preference(options.priority, options.raft.election_timeout)
         self._is_out = False  # removed from the cluster
 
@@ -161,6 +161,8 @@ class Member:
                 return effects
         if self._store.full is not None and self._store.is_short(self._desk.run_bytes):
             self._mind_shortage()
+        if self._raft.is_leader and self._shortage.is_stuck(now):
+            self._give_way("its disk does not answer")
         if not self._desk.is_idle:
             read = self._desk.take_read()
             if read is not None:
@@ -181,6 +183,8 @@ class Member:
         if not self._desk.is_idle:
             effects.client_frames, effects.close = self._desk.take_frames()
             effects.complaints = self._desk.take_complaints()
+        if not self._store.writing:
+            self._shortage.wrote(now)  # what may begin now
         effects.jobs = self._store.next_jobs()
         if self._jobs:
             effects.jobs = self._jobs + effects.jobs
@@ -392,10 +396,18 @@ class Member:
         if self._shortage.attempt_is_due(self._now):
             self._compaction.take()
             self._shortage.report(self.name)
-        if self._raft.is_leader and self._shortage.handover_is_due(self._now):
-            heirs = self._shortage.heirs(self._raft, self.peers_up)
-            if heirs:  # any of them: always the same one might be as full as we are
-                self._inputs.append(Transfer(self._random.choice(heirs)))
+        if self._raft.is_leader:
+            self._give_way("its disk is full")
+
+    def _give_way(self, why: str) -> None:
+        """Let another member lead, if one can and if that was not tried a moment ago."""
+        if not self._shortage.handover_is_due(self._now):
+            return
+        heirs = self._shortage.heirs(self._raft, self.peers_up)
+        if heirs:  # any of them: always the same one might be no better off
+            heir = self._random.choice(heirs)
+            log.warning("%s hands over to %s: %s", self.name, heir, why)
+            self._inputs.append(Transfer(heir))
 
     # -- who takes part ------------------------------------------------------------------------
 

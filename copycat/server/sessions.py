@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator
 from .._core.kernel import decode_results, encode_results
 
 RESULT_BYTES_MAX = 64 << 20
-"""Results of one session that it has not acknowledged, beyond which the session ends."""
+"""Results of one session that it has not acknowledged; beyond it its commands are refused."""
 EVENT_BYTES_MAX = 8 << 20
 """Unacknowledged events of one session beyond this many bytes end the session (H44)."""
 
 
 SESSIONS_MAX = 100_000
 """Sessions of a cluster; the same on every member, since it decides what is registered."""
+_DUE_SPARE = 64  # deadlines of sessions that ended early, beside one for each that is there
 FULL = -1
 """Stands for the id of a session that could not be registered because there are too many."""
 
@@ -94,8 +95,6 @@ class Session:
         self.last_sequence += count
         self.results.append((first, self.last_sequence, results))
         self.result_bytes += len(results)
-        if self.result_bytes > RESULT_BYTES_MAX:
-            self._doom()
 
     def _doom(self) -> None:
         """End it early: what it owns may only be given away when its client has surely given up,
@@ -107,15 +106,20 @@ class Session:
         self.results.clear()
         self.result_bytes = 0
 
-    def cached(self, first: int, count: int) -> bytes | None:
-        """The results of ``count`` sequences from ``first``, encoded; None if one is forgotten."""
+    def cached(self, first: int, count: int, room: int = 1 << 62) -> bytes | None:
+        """The results of ``count`` sequences from ``first``, encoded; None if one is forgotten.
+
+        They are fewer, by whole runs, if there are more than ``room`` bytes before the last.
+        """
         if first <= self.acknowledged or first + count - 1 > self.last_sequence:
             return None
         found: list[bytes] = []
+        size = 0
         for begin, last, results in self.results:
-            if last >= first and begin < first + count:
+            if last >= first and begin < first + count and size <= room:
                 listed = decode_results(results, 0, last - begin + 1)
                 found += listed[max(0, first - begin) : first + count - begin]
+                size += len(results)
         return encode_results(found)
 
     def add_event(self, index: int, payload: bytes) -> int:
@@ -160,7 +164,8 @@ class SessionTable:
     def __init__(self, sessions: Iterable[Session] = ()) -> None:
         self._sessions: dict[int, Session] = {session.id: session for session in sessions}
         self._by_uuid = {session.uuid: session.id for session in self._sessions.values()}
-        # One entry a session; a session seen since is pushed back when it comes up.
+        # One entry a session; a session seen since is pushed back when it comes up. Those of the
+        # ended stay until they come up as well, or are more than the others.
         self._due = [(session.deadline_us, session.id) for session in self._sessions.values()]
         heapq.heapify(self._due)
 
@@ -209,6 +214,9 @@ class SessionTable:
         session = self._sessions.pop(id_, None)
         if session is not None:
             del self._by_uuid[session.uuid]
+            if len(self._due) > 2 * len(self._sessions) + _DUE_SPARE:
+                self._due = [(each.deadline_us, each.id) for each in self]
+                heapq.heapify(self._due)
         return session
 
     def touch_all(self, now_us: int) -> None:

@@ -1,9 +1,11 @@
-"""A full disk: what a member still takes into its log, and when it looks for a way out (H61).
+"""A disk that is full or does not answer: what a member still takes, and its way out (H61, H69).
 
 A member whose disk is full goes on to vote, to hear and send heartbeats and to answer reads. As a
 follower it counts entries that find no room as lost on the way; as a leader it refuses commands,
-tries to cut the log by a snapshot, and lets another member lead if one can. It decides nothing
-about elections and does nothing by itself: the member asks.
+tries to cut the log by a snapshot, and lets another member lead if one can. So does a leader whose
+disk takes half an election timeout for a write: the others commit without it, but it cannot keep
+for ever what it has not written. It decides nothing about elections and does nothing by itself: the
+member asks.
 """
 
 from __future__ import annotations
@@ -26,10 +28,12 @@ log = logging.getLogger("copycat.member")
 
 
 class Shortage:
-    """One member's view of the room on its disk."""
+    """One member's view of its disk. A write that takes ``patience`` seconds is stuck."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, patience: float) -> None:
         self._store = store
+        self._patience = patience
+        self._writes_since = 0.0
         self._next_attempt = -math.inf
         self._next_handover = -math.inf
 
@@ -72,6 +76,14 @@ class Shortage:
             return False
         self._next_handover = now + HANDOVER_REST_S
         return True
+
+    def wrote(self, now: float) -> None:
+        """A write began at local time ``now`` (s)."""
+        self._writes_since = now
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether a write is under way for too long at local time ``now`` (s)."""
+        return self._store.writing and now - self._writes_since > self._patience
 
     def report(self, name: str) -> None:
         """Say that ``name`` is read-only."""

@@ -152,6 +152,11 @@ class Store:
         """
         return self.full is not None and self.log.room_bytes < self._reserve + size
 
+    @property
+    def writing(self) -> bool:
+        """Whether a write of the log, or of the hard state, is under way."""
+        return self._busy
+
     def make_room(self, lengths: Sequence[int], *, after_cut: bool = False) -> bool:
         """See to it that images of these lengths, in bytes, can be appended; False: disk full.
 

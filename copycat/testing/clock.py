@@ -31,9 +31,10 @@ class SimulatedClock:
 
     def now(self) -> float:
         """Monotonic time; stands still while the machine sleeps."""
-        if self._timeline.now < self._asleep_until:
+        at = self._timeline.now
+        if at < self._asleep_until:
             return self._fell_asleep_at
-        return self.suspended_too() - self._slept
+        return self._shown + (at - self._base) * self._rate - self._slept
 
     def suspended_too(self) -> float:
         """Monotonic time that goes on while the machine sleeps."""

@@ -18,6 +18,7 @@ import importlib.util
 import logging
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -161,12 +162,22 @@ def _environment(seed: int) -> dict[str, str]:
 
 def main() -> int:
     """Serve until the pipe is closed. What machines print goes to the standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the simulation, and so this process
     to, from_ = os.fdopen(os.dup(1), "wb"), os.fdopen(os.dup(0), "rb")
     os.dup2(2, 1)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     logging.disable()  # members say it once; this copy would only repeat it
-    serializer = Serializer()
+    try:
+        return _serve(to, from_, Serializer())
+    except BrokenPipeError:  # the simulation ended while it was to be answered
+        return 0
+    finally:
+        with contextlib.suppress(OSError):
+            to.close()
+
+
+def _serve(to: BinaryIO, from_: BinaryIO, serializer: Serializer) -> int:
     with elsewhere():
         copy: Copy | None = None
         while (message := _read(from_, serializer)) is not None:
@@ -244,7 +255,9 @@ def _read(pipe: BinaryIO, serializer: Serializer) -> Any:
     head = pipe.read(_LENGTH)
     if len(head) < _LENGTH:
         return None
-    return serializer.unpack(pipe.read(int.from_bytes(head, "little")))
+    length = int.from_bytes(head, "little")
+    data = pipe.read(length)
+    return serializer.unpack(data) if len(data) == length else None
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ class Endpoint(asyncio.Transport):
         network = self._network
         if isinstance(item, bytes):
             network.timeline.fold(item)
-            if network.timeline.sink is not None:
+            if network.timeline.details:
                 network.timeline.show(f"{self.peer.address} -> {self.address}: {len(item)} bytes")
         if self.over or self._error is not None:
             if item is not Mark.RESET:

@@ -52,7 +52,21 @@ def operation_of(copy: Copy, ran: Single) -> str:
 
 def first_difference(one: bytes, other: bytes) -> Found:
     """Between two of `Step.state` that are not the same."""
-    (timers, machines), (other_timers, other_machines) = opened_state(one), opened_state(other)
+    return _first_difference(*opened_state(one), *opened_state(other))
+
+
+def difference_of_images(one: bytes, other: bytes) -> Found:
+    """Between two of `Applier.image` that are not the same."""
+    unpack = Serializer(opaque=True).unpack_state
+    (*_, timers, _, _, machines), (*_, other_timers, _, _, other_machines) = map(
+        unpack, (one, other)
+    )
+    return _first_difference(timers, machines, other_timers, other_machines)
+
+
+def _first_difference(
+    timers: list[Any], machines: list[Any], other_timers: list[Any], other_machines: list[Any]
+) -> Found:
     for here, there in zip_longest(machines, other_machines):
         if here == there:
             continue

@@ -111,6 +111,7 @@ class Fate:
 
     def end(self) -> None:
         """No more of it: heal everything, and bring everybody back."""
+        self._note("no more faults: all is healed, everybody comes back")
         self._over = True
         hosting = self._hosting
         hosting.network.heal()
@@ -172,8 +173,16 @@ class Fate:
                 self._hosting.start(host)
         self._hosting.timeline.after(1.0, self._revive)
 
-    def _later(self, mean_s: float, action: Callable[[], object]) -> None:
-        self._hosting.timeline.after(self._random.expovariate(1 / mean_s), action)
+    def _later(self, mean_s: float, action: Callable[[], object], what: str = "") -> None:
+        def act() -> None:
+            if what:
+                self._note(what)
+            action()
+
+        self._hosting.timeline.after(self._random.expovariate(1 / mean_s), act)
+
+    def _note(self, what: str) -> None:
+        self._hosting.timeline.note(f"fate: {what}")
 
     # -- members -------------------------------------------------------------------------------
 
@@ -236,6 +245,8 @@ class Fate:
         member, process = host.running.member, host.process
         if process is None:
             return False
+        what = "hand over" if name == "transfer" else "take a snapshot"
+        self._note(f"the leader {host.name} is asked to {what}")
         process.loop.call_soon(lambda: _quietly(lambda: member.admin(name, [])))
         return True
 
@@ -243,6 +254,7 @@ class Fate:
         host = self._victim()
         if host is None or host.process is None:
             return False
+        self._note(f"the calendar of {host.name} jumps")
         host.process.clock.jump(self._random.choice((-1.0, 1.0)) * self._random.choice((1, 3600)))
         return True
 
@@ -259,7 +271,9 @@ class Fate:
         if host is None:
             return False
         host.disk.latency = self._random.choice((SLOW, STALLING))
-        self._later(5.0, lambda: setattr(host.disk, "latency", FAST))
+        self._note(f"the disk of {host.name} is slow")
+        end = f"the disk of {host.name} is fast again"
+        self._later(5.0, lambda: setattr(host.disk, "latency", FAST), end)
         return True
 
     def _sync_error(self) -> bool:
@@ -268,7 +282,9 @@ class Fate:
             return False
         self._faulty_disks.add(host.name)
         host.disk.rates["sync"] = 0.2
-        self._later(2.0, lambda: host.disk.rates.pop("sync", None))
+        self._note(f"syncs of the disk of {host.name} fail now and then")
+        end = f"the disk of {host.name} syncs again"
+        self._later(2.0, lambda: host.disk.rates.pop("sync", None), end)
         return True
 
     def _full_disk(self) -> bool:
@@ -278,9 +294,11 @@ class Fate:
         self._faulty_disks.add(host.name)
         used = host.disk.capacity_bytes - host.disk.free_bytes()
         host.disk.capacity_bytes = used + self._random.randrange(0, 64 << 10)
+        self._note(f"the disk of {host.name} is full, or nearly so")
         # Now and then for long, and then another one may be as full at the same time, or all.
         mean_s = self._random.choice((5.0, 5.0, 30.0))
-        self._later(mean_s, lambda: setattr(host.disk, "capacity_bytes", 1 << 40))
+        end = f"the disk of {host.name} has room again"
+        self._later(mean_s, lambda: setattr(host.disk, "capacity_bytes", 1 << 40), end)
         return True
 
     # -- the network ---------------------------------------------------------------------------
@@ -336,8 +354,10 @@ class Fate:
         if link is None:
             return False
         one, other = link
+        self._note(f"what goes from {one} to {other} takes long")
         self._hosting.network.clog(one, other, CLOGGED * self._random.choice((1.0, 10.0)))
-        self._later(4.0, lambda: self._hosting.network.clog(one, other, 1.0))
+        end = f"what goes from {one} to {other} is as quick as ever"
+        self._later(4.0, lambda: self._hosting.network.clog(one, other, 1.0), end)
         return True
 
     def _reset(self) -> bool:
@@ -355,7 +375,9 @@ class Fate:
             for other in names:
                 if one != other:
                     self._hosting.network.frame_faults[one, other] = faults
-        self._later(4.0, self._hosting.network.frame_faults.clear)
+        self._note("frames between members are lost, doubled, and overtake each other")
+        end = "frames between members come through again"
+        self._later(4.0, self._hosting.network.frame_faults.clear, end)
         return True
 
     # -- clients -------------------------------------------------------------------------------
@@ -380,6 +402,7 @@ class Fate:
                 network.block(member, name, both=both)
 
         def end() -> None:
+            self._note(f"{name} is no longer cut off")
             for member in members:
                 network.unblock(member, name)
 
@@ -428,6 +451,7 @@ class Fate:
             hosting.timeline.after(lasts_s, speech)
 
         def speech() -> None:
+            self._note(f"{name} is heard again")
             for member in members:
                 network.unblock(name, member)
 

@@ -218,6 +218,7 @@ class MembersFate:
             return False
         host = hosting.hosts[self._some_member(self._roster)]
         host.is_away = True
+        hosting.timeline.note(f"fate: {host.name} is away for long")
         hosting.kill(host, power=self._random.random() < 0.5)
         delay = self._random.expovariate(1 / AWAY_S)
         hosting.timeline.after(delay, lambda: setattr(host, "is_away", False))
@@ -281,6 +282,7 @@ class MembersFate:
         else:
             others = [name for name in hosting.hosts if name != host.name]
             cut_off = [name for name in others if random.random() < 0.7]
+            hosting.timeline.note(f"fate: {host.name} is cut off from {', '.join(cut_off)}")
             for name in cut_off:
                 hosting.network.block(host.name, name)
             hosting.timeline.after(random.expovariate(1 / 3.0), hosting.network.heal)
@@ -304,6 +306,7 @@ class MembersFate:
         """From now on there shall be one voter, three or five; one wish follows the other."""
         started = self._size != 0
         self._size = self._random.choice((1, 3, 5))
+        self._hosting.timeline.note(f"fate: from now on {self._size} shall vote")
         if not started:
             self._hosting.timeline.after(RESIZE_S, self._towards_size)
         return True

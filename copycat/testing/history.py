@@ -76,6 +76,9 @@ class History:
     Args:
         now: the time in seconds; the same clock for all clients.
         sink: is given each line of the JSON form (without a newline) when it happens.
+
+    Attributes:
+        on_end: called with each operation when it has ended.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class History:
         sink: Callable[[str], None] | None = None,
     ) -> None:
         self.operations: list[Operation] = []
+        self.on_end: Callable[[Operation], None] = lambda operation: None
         self._now = now
         self._sink = sink
         self._events = 0
@@ -155,6 +159,7 @@ class History:
         operation.returned, operation.end = self._now(), self._next()
         if self._sink is not None:
             self._sink(_ending(operation))
+        self.on_end(operation)
 
     # -- the written form ----------------------------------------------------------------------
 

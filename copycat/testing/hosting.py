@@ -14,7 +14,7 @@ from typing import Any
 from .. import handles
 from ..config import server_options
 from ..errors import CopycatError, InvariantViolated
-from ..machine import StateMachine
+from ..machine import StateMachine, checked_machines
 from ..node import Doors, RunningMember
 from ..ports import Random
 from ..types import Address
@@ -88,12 +88,13 @@ class Hosting:
         self.timeline = Timeline(Random(random.getrandbits(64)), tell)
         self.network = SimulatedNetwork(self.timeline, Random(random.getrandbits(64)))
         self.watch = Watch()
+        self.watch.note = self.timeline.note
         self.hosts: dict[str, Host] = {}
         self.clients: dict[str, SimulatedProcess] = {}
         self.consoles: dict[str, SimulatedProcess] = {}
         self.excuse: Excuse = lambda host, error: False
         self.problem: BaseException | None = None
-        self._machines = tuple(machines)
+        self._machines = checked_machines(machines)
         self.determinism: Determinism | None = None
         if check_determinism and self._machines:
             self.determinism = Determinism(self._machines, seed, self.fail)
@@ -156,6 +157,7 @@ class Hosting:
 
     def start(self, host: Host, founders: dict[str, str] | None = None) -> None:
         """Start a member's process on what its disk has kept; ``founders`` if it is misled."""
+        self.timeline.note(f"{host.name} starts{', to join' if host.joins else ''}")
         process = self.process(host.name)
         host.process, host.running = process, None
         door = host.disk.mount(process.schedule)
@@ -179,6 +181,7 @@ class Hosting:
             if self.determinism is not None:
                 self.determinism.adopt(running.member)
             host.running = running
+            self._recovered(running)
             host.uuid = running.identity.uuid if running.identity is not None else b""
             failed = running.failed
             error: BaseException | None = await failed if failed is not None else None
@@ -188,6 +191,13 @@ class Hosting:
             self.fail(problem)
             return
         self._stopped(host, process, error)
+
+    def _recovered(self, running: RunningMember) -> None:
+        member = running.member
+        if member is not None:
+            status = member.status()
+            log = f"its log ends at {status['last_index']}"
+            self.timeline.note(f"{running.name} is up: term {status['term']}, {log}")
 
     def _stopped(self, host: Host, process: SimulatedProcess, error: BaseException | None) -> None:
         """A member stopped by itself: allowed after what was done to it, and only then."""
@@ -258,13 +268,20 @@ class Hosting:
 
     def compare_states(self) -> None:
         """Raise `CheckFailed` if members differ at the same index, or somebody failed unheard."""
-        for host in self.hosts.values():
-            if host.running is not None and host.running.member is not None:
-                applier = host.running.member._applier
-                self.watch.compare(host.name, applier)
-                if applier.agreement.differences:
-                    found = applier.agreement.differences
-                    raise CheckFailed("same state", f"{host.name} says what differs: {found}")
+        appliers = {
+            host.name: host.running.member._applier
+            for host in self.hosts.values()
+            if host.running is not None and host.running.member is not None
+        }
+        for name, applier in appliers.items():
+            self.watch.compare(name, applier)
+        for name, applier in appliers.items():
+            if applier.agreement.differences:
+                found = "; ".join(
+                    f"{what} differs since index {index}"
+                    for what, index in applier.agreement.differences.items()
+                )
+                raise CheckFailed("same state", f"{name} says that {found}")
         consoles = self.consoles.values()
         for process in [*self.member_processes(), *self.clients.values(), *consoles]:
             if process.failures:

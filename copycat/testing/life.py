@@ -24,6 +24,7 @@ from .models import Long, MapKey
 from .moody import MACHINES
 from .plan import UNLIMITED, Plan, Report
 from .roamer import Roamer
+from .story import Story
 from .strangers import Strangers
 from .workload import Client, Ledger, Records
 
@@ -40,17 +41,25 @@ class Life:
     Args:
         plan: what happens.
         tell: hears each line of the story.
+        packets: whether it hears of each packet too.
     """
 
-    def __init__(self, plan: Plan, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, plan: Plan, tell: Callable[[str], None] | None = None, *, packets: bool = False
+    ) -> None:
         self.plan = plan
+        self._story = None if tell is None else Story(tell)
         self.hosting = hosting = Hosting(
             plan.seed, plan.members, machines=_machines(plan), skew=plan.skew,
             snapshot_bytes=plan.snapshot_bytes, segment_bytes=plan.segment_bytes,
-            preferred=f"n{plan.preferred}", tell=tell,
+            preferred=f"n{plan.preferred}", tell=self._story.hear if self._story else None,
         )  # fmt: skip
         self.timeline = hosting.timeline
+        self.timeline.details = packets
         self.records = Records(lambda: self.timeline.now)
+        if self._story is not None:
+            self.records.history.on_end = self._story.ended
+            self.records.note = self.timeline.note
         self.records.sessions = hosting.watch.sessions
         self.fate = Fate(hosting, plan, self.records, self.new_client)
         hosting.excuse = self.fate.excuses
@@ -68,9 +77,16 @@ class Life:
                 try:
                     return self._live()
                 finally:
+                    self._end_story()
                     self.hosting.bury()
         finally:
             logger.setLevel(level)
+
+    def _end_story(self) -> None:
+        """What happens when the world is over is nobody's story."""
+        self.timeline.sink = None
+        if self._story is not None:
+            self._story.flush()
 
     def _live(self) -> Report:
         for host in self.hosting.hosts.values():
@@ -97,6 +113,7 @@ class Life:
         """Start another client process."""
         self._clients_made += 1
         name = f"c{self._clients_made}"
+        self.timeline.note(f"{name} starts")
         process = self.hosting.client_process(name)
         self._workers.append(name)
         client = Client(
@@ -108,22 +125,23 @@ class Life:
         connect = partial(
             self.hosting.connect, process, timeout=patience, session_timeout=self.plan.session_s
         )
-        self._programs[name] = process.spawn(self._guard(client.run(connect)))
+        self._programs[name] = process.spawn(self._guard(partial(client.run, connect)))
 
     def _new_roamer(self, name: str) -> None:
         process = self.hosting.client_process(name)
         roamer = Roamer(name, self.plan, self.records, Random(process.random.getrandbits(64)))
         connect = partial(self.hosting.connect, process)
-        self._programs[name] = process.spawn(self._guard(roamer.run(connect)))
+        self._programs[name] = process.spawn(self._guard(partial(roamer.run, connect)))
 
     def _let_in_strangers(self) -> None:
         process = self.hosting.console_process("stranger")
         strangers = Strangers(self.hosting, process, self.plan.strangers_every)
-        process.spawn(self._guard(strangers.run(lambda: self.records.stopping)))
+        work = partial(strangers.run, lambda: self.records.stopping)
+        process.spawn(self._guard(work))
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work
+            await work()
         except BaseExceptionGroup as group:
             wrong, _ = group.split(lambda error: not isinstance(error, asyncio.CancelledError))
             self.hosting.fail(_first(wrong or group))

@@ -17,8 +17,8 @@ from typing import Any, NoReturn, cast
 from .. import handles
 from ..config import server_options
 from ..errors import ConfigurationError, DeadlineError, MisuseError
-from ..handles import CopycatClient
-from ..machine import StateMachine
+from ..handles import CopycatClient, not_entered
+from ..machine import StateMachine, checked_machines
 from ..network import RealNetwork, RealServer
 from ..node import Doors, RunningMember
 from ..ports import Disk, Random
@@ -293,6 +293,9 @@ class Starting:
     def __await__(self) -> Generator[Any, None, NoReturn]:
         raise TypeError("use  async with copycat.local_cluster(3) as cluster:")
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise not_entered(name, "local_cluster(...)", "cluster")
+
 
 def local_cluster(
     size: int = 3,
@@ -317,7 +320,7 @@ def local_cluster(
     if size < 1:
         raise ConfigurationError(f"a cluster has at least one member, not {size}")
     names = tuple(f"n{i}" for i in range(1, size + 1))
-    chosen = tuple(machines)
+    chosen = checked_machines(machines)
     root = None if data is None else Path(data)
     return Starting(lambda: LocalCluster(names, chosen, root, types, dict(settings)))
 

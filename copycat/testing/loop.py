@@ -141,32 +141,42 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._wake = self._timeline.at(due, self._turn)
 
     def _turn(self) -> None:
+        """A turn, and those after it before which nothing else happens in the world."""
         self._wake = None
-        if self._timeline.now < self._free_at:
+        timeline, ready = self._timeline, self._ready
+        if timeline.now < self._free_at:
             self._plan()
             return
-        ready, timers = self._ready, self._timers
-        if timers:
-            latest = self.time() + RESOLUTION
-            while timers and (timers[0][0] <= latest or timers[0][2].cancelled()):
-                handle: asyncio.Handle = heapq.heappop(timers)[2]
-                if not handle.cancelled():
-                    ready.append(handle)
-        if ready:
-            self._enter()
-            try:
+        self._enter()
+        try:
+            while True:
+                if self._timers:
+                    self._take_due()
+                if not ready:
+                    break
                 for _ in range(len(ready)):
                     handle = ready.popleft()
-                    if not handle.cancelled():
+                    if not handle._cancelled:
                         handle._run()
                         if self._ended:
                             return
-            finally:
-                self._leave()
-            self.turns += 1
-            cost = self.turn_s * self._random.uniform(0.5, 1.5)
-            self._free_at = max(self._free_at, self._timeline.now + cost)
+                del handle  # a traceback may keep this frame, and it what was done last
+                self.turns += 1
+                cost = self.turn_s * self._random.uniform(0.5, 1.5)
+                self._free_at = max(self._free_at, timeline.now + cost)
+                if not ready or not timeline.reach(self._free_at):
+                    break
+        finally:
+            self._leave()
         self._plan()
+
+    def _take_due(self) -> None:
+        """Timers that are due are ready."""
+        timers, latest = self._timers, self.time() + RESOLUTION
+        while timers and (timers[0][0] <= latest or timers[0][2]._cancelled):
+            handle: asyncio.Handle = heapq.heappop(timers)[2]
+            if not handle._cancelled:
+                self._ready.append(handle)
 
     def _enter(self) -> None:
         """From now on asyncio sees this loop as the running one."""

@@ -130,7 +130,7 @@ class SimulatedNetwork:
 
     def block(self, source: str, target: str, *, both: bool = True) -> None:
         """Let nothing pass from host to host, in both directions or in one."""
-        self.timeline.trace(f"block {source} -> {target}{' and back' if both else ''}")
+        self.timeline.trace(f"block {source} -> {target}{' and back' if both else ''}", detail=True)
         known = self.blocked(source, target) or self.blocked(target, source)
         self._blocked[source, target] = None
         if both:
@@ -141,7 +141,9 @@ class SimulatedNetwork:
 
     def unblock(self, source: str, target: str, *, both: bool = True) -> None:
         """End what `block` began."""
-        self.timeline.trace(f"unblock {source} -> {target}{' and back' if both else ''}")
+        self.timeline.trace(
+            f"unblock {source} -> {target}{' and back' if both else ''}", detail=True
+        )
         self._blocked.pop((source, target), None)
         if both:
             self._blocked.pop((target, source), None)
@@ -150,13 +152,15 @@ class SimulatedNetwork:
 
     def heal(self) -> None:
         """No partition and no clog any more."""
+        if self._blocked or self._clogged:
+            self.timeline.note("the network is whole again")
         self._clogged.clear()
         for source, target in list(self._blocked):
             self.unblock(source, target, both=False)
 
     def clog(self, source: str, target: str, factor: float = CLOGGED) -> None:
         """Multiply the latency of one direction; 1 is as before."""
-        self.timeline.trace(f"clog {source} -> {target} {factor:g} times")
+        self.timeline.trace(f"clog {source} -> {target} {factor:g} times", detail=True)
         self._clogged[source, target] = factor
 
     def reset(self, source: str, target: str, *, one_end: bool = False) -> None:

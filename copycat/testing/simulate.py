@@ -4,6 +4,7 @@
 
     python -m copycat.testing.simulate --seeds 0..999 --jobs 2
     python -m copycat.testing.simulate --seed 17 --trace        the story of one life
+    python -m copycat.testing.simulate --seed 17 --trace --packets
     python -m copycat.testing.simulate --seeds 0..99 --json out.json
 
     python -m copycat.testing.simulate --seeds 0..19999 --jobs 2 --ledger ledger.jsonl
@@ -11,7 +12,8 @@
 A ledger remembers which seeds were lived with which code; what it has already is left out.
 
 A life that breaks a law is run again with less of everything, as long as it still fails, and the
-smallest one is told. Exit status: 0 if all is well, 1 if a life failed.
+smallest one is told. Exit status: 0 if all is well, 1 if a life failed, 2 if it was asked for what
+makes no sense.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ import ast
 import hashlib
 import json
 import multiprocessing
+import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -31,10 +35,11 @@ from pathlib import Path
 from .checkers import CheckFailed
 from .life import Life
 from .plan import Plan, Report, draw
+from .simulate_options import read_options
 
 SHRINK_ATTEMPTS = 60
-SECONDS = 60.0
 LEDGER_STRETCH = 50
+INTERRUPTED, NOBODY_READS = 130, 141
 
 
 @dataclass(slots=True)
@@ -122,14 +127,13 @@ def results(seeds: Sequence[int], seconds: float, jobs: int, *, shrink: bool) ->
     if jobs <= 1:
         yield from map(_work, tasks)
         return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _leave_interrupts) as pool:
         yield from pool.imap_unordered(_work, tasks, chunksize=1)
 
 
-def _seeds(text: str) -> range:
-    first, dots, last = text.partition("..")
-    begin = int(first)
-    return range(begin, (int(last) if dots else begin) + 1)
+def _leave_interrupts() -> None:
+    """A worker leaves Ctrl-C to the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _say(line: str) -> None:
@@ -226,28 +230,41 @@ def _plain(summary: Summary) -> dict[str, object]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m copycat.testing.simulate")
-    parser.add_argument("--seeds", type=_seeds, default=range(100), help="A..B, both included")
-    parser.add_argument("--seed", type=int, help="one life only")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of faults, virtual time")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the summary there")
-    parser.add_argument("--ledger", type=Path, help="leave out what it has; add what was lived")
-    parser.add_argument("--trace", action="store_true", help="tell the story of --seed")
-    parser.add_argument("--no-shrink", action="store_true", help="do not look for smaller lives")
-    options = parser.parse_args(arguments)
-    seeds = options.seeds if options.seed is None else range(options.seed, options.seed + 1)
+class _OutputEnded(Exception):
+    """Whoever read the story has heard enough."""
+
+
+def _story(seed: int, seconds: float, *, packets: bool) -> int:
+    """Tell one life; returns the exit status."""
+
+    def tell(line: str) -> None:
+        try:
+            _say(line)
+        except BrokenPipeError:  # no member is to see this: it would be its disk
+            life.hosting.fail(_OutputEnded())
+
+    life = Life(draw(seed, seconds=seconds), tell, packets=packets)
+    _say(str(life.plan))
+    try:
+        report = life.live()
+    except _OutputEnded:
+        raise BrokenPipeError from None
+    except Exception as problem:
+        kind = "" if isinstance(problem, CheckFailed) else f"{type(problem).__name__}: "
+        _say(f"FAILED seed {seed}: {kind}{problem} (at {life.timeline.now:.3f} s)")
+        return 1
+    _say(str(report))
+    return 0
+
+
+def _live(options: argparse.Namespace) -> int:
+    """Live all that is wanted; returns the exit status."""
     ledger = None if options.ledger is None else Ledger(options.ledger)
-    wanted = list(seeds) if ledger is None else ledger.missing(seeds, options.seconds)
-    if options.trace:
-        life = Life(draw(seeds[0], seconds=options.seconds), _say)
-        sys.stdout.write(f"{life.plan}\n{life.live()}\n")
-        return 0
+    seeds, seconds = options.seeds, options.seconds
+    wanted = list(seeds) if ledger is None else ledger.missing(seeds, seconds)
     summary, began = Summary(), time.perf_counter()
     unwritten: list[Result] = []
-    for result in results(wanted, options.seconds, options.jobs, shrink=not options.no_shrink):
+    for result in results(wanted, seconds, options.jobs, shrink=not options.no_shrink):
         summary.add(result)
         if result.report is None:
             _say(f"FAILED seed {result.seed}: {result.failure}")
@@ -255,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         unwritten.append(result)
         is_last = summary.lives == len(wanted)
         if ledger is not None and (is_last or len(unwritten) >= LEDGER_STRETCH):
-            ledger.add(unwritten, options.seconds)
+            ledger.add(unwritten, seconds)
             unwritten = []
         _progress(summary.lives, len(wanted), len(summary.failed), began)
     if sys.stderr.isatty():
@@ -264,6 +281,25 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(_plain(summary), indent=1) + "\n")
     return 1 if summary.failed else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    options = read_options(arguments)
+    try:
+        if options.trace:
+            status = _story(options.seeds[0], options.seconds, packets=options.packets)
+        else:
+            status = _live(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        with open(os.devnull, "w") as nothing:  # what is still to be written goes nowhere
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return NOBODY_READS
+    return status
 
 
 if __name__ == "__main__":

@@ -17,13 +17,14 @@ failure is repeated by giving the same one. Your workload is ordinary asyncio co
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from ..errors import MisuseError, StorageError
+from ..errors import ConfigurationError, MisuseError, StorageError
 from ..handles import CopycatClient
 from ..machine import StateMachine
 from .checkers import CheckFailed
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 STARTING_S = 30.0
 SETTLING_S = 60.0
+_MEMBERS_MAX = 9
+_SYNONYMS = {"crash": "kill", "delay": "clogged", "latency": "clogged", "power": "power cut"}
 _CLIENT_FAULTS = ("client pause", "client death", "cut off", "client unheard")
 
 
@@ -52,7 +55,7 @@ class Simulation:
         check_determinism: every command is run again in another process with other hashes, clocks
             and environment, and on a copy restored from its snapshot; the first difference is a
             `NondeterminismError` that names command and attribute.
-        tell: hears each line of the story.
+        tell: hears each line of the story: starts, leaders, members, faults.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Simulation:
         check_determinism: bool = True,
         tell: Callable[[str], None] | None = None,
     ) -> None:
+        if not 1 <= members <= _MEMBERS_MAX:
+            raise ConfigurationError(f"members={members!r} is not in 1..{_MEMBERS_MAX}")
         self.seed = seed
         self._hosting = Hosting(
             seed, members, machines=machines, skew=clock_skew, snapshot_bytes=snapshot_bytes,
@@ -98,6 +103,7 @@ class Simulation:
     ) -> None:
         if exc is not None:
             exc.add_note(f"simulated with seed={self.seed}, at {self.now:.6f} s of virtual time")
+        self._hosting.timeline.sink = None  # what is left is no part of the story
         with self._stack:
             self._hosting.bury()
         logging.getLogger("copycat").setLevel(self._log_level)
@@ -172,6 +178,7 @@ class Simulation:
     def partition(self, *groups: Iterable[str]) -> None:
         """Nothing goes between the groups of members; clients still reach everybody."""
         sides = [list(group) for group in groups]
+        self._hosting.timeline.note(f"partition: {' | '.join(' '.join(side) for side in sides)}")
         for number, side in enumerate(sides):
             for other in sides[number + 1 :]:
                 for one in side:
@@ -222,15 +229,19 @@ class Simulation:
         disk.capacity_bytes = 1 << 40
 
     def torment(self, *kinds: str, every: float = 1.0) -> None:
-        """Let random faults of these kinds (see `plan.FAULTS`) happen until `relieve`.
+        """Let random faults of these kinds happen until `relieve`.
 
-        Without any named it is all of them but those that change who takes part.
+        Without any named it is all of them but those that change who takes part. What cannot be
+        named here are faults of clients: this simulation's client is your workload's.
+
+        Raises `MisuseError` for a kind that there is not; it names all there are.
         """
-        others = (*_CLIENT_FAULTS, *MEMBER_FAULTS)
-        wanted = kinds or tuple(kind for kind in FAULTS if kind not in others)
+        possible = [kind for kind in FAULTS if kind not in _CLIENT_FAULTS]
+        wanted = kinds or tuple(kind for kind in possible if kind not in MEMBER_FAULTS)
         for kind in wanted:
-            if kind not in FAULTS or kind in _CLIENT_FAULTS:
-                raise MisuseError(f"there is no fault {kind!r} for members; there are {FAULTS}")
+            if kind not in possible:
+                raise MisuseError(_no_fault(kind, possible))
+        self._hosting.timeline.note(f"torment: {', '.join(wanted)}")
         plan = Plan(self.seed, faults=wanted, fault_every=every)
         fate = Fate(self._hosting, plan, Records(lambda: self.now), lambda: None)
         self._fates.append(fate)
@@ -270,3 +281,17 @@ class Simulation:
         if self._hosting.determinism is not None:
             self._hosting.determinism.finish()
         self._hosting.compare_states()
+
+
+def _no_fault(kind: str, possible: list[str]) -> str:
+    """What can be named instead of ``kind``."""
+    if kind in _CLIENT_FAULTS:
+        reason = f"{kind!r} befalls clients, and the only one here is the workload's"
+    else:
+        near = difflib.get_close_matches(_SYNONYMS.get(kind, kind), possible, 1)
+        reason = f"there is no fault {kind!r}" + (f", perhaps {near[0]!r} is meant" if near else "")
+    plain = ", ".join(repr(each) for each in possible if each not in MEMBER_FAULTS)
+    return (
+        f"{reason}. Without a name these happen: {plain}. Those that change who takes part have to "
+        f"be named: {', '.join(map(repr, MEMBER_FAULTS))}"
+    )

@@ -49,18 +49,25 @@ class Timeline:
 
     Args:
         random: breaks ties.
-        sink: called with each readable line of the trace; None: lines are only hashed.
+        sink: called with each readable line of the story; None: lines are only hashed.
+
+    Attributes:
+        details: whether the story tells of single packets too.
     """
 
     def __init__(self, random: Random, sink: Callable[[str], None] | None = None) -> None:
         self.now = 0.0
         self.happened = 0  # events so far
         self.sink = sink
+        self.details = False
         self._draw = random.getrandbits
         self._number = 0
         self._heap: list[tuple[float, int, int, Event]] = []
         self._digest = hashlib.sha256()
         self._unfolded: list[bytes] = []
+        self._end = -math.inf  # `run` goes no further...
+        self._until: Callable[[], bool] | None = None  # ...and stops when this is true
+        self._collect_at = COLLECT_EVERY
 
     def at(self, time: float, callback: Callable[..., object], *args: object) -> Event:
         """Call ``callback`` at ``time``, or now if that is past."""
@@ -75,6 +82,24 @@ class Timeline:
         """Call ``callback`` in ``delay`` seconds."""
         return self.at(self.now + delay, callback, *args)
 
+    def reach(self, time: float) -> bool:
+        """For whoever would plan an event at ``time`` and return: go there, if nothing is before.
+
+        Returns whether it is ``time`` now. It counts as an event.
+        """
+        heap = self._heap
+        if time > self._end or (heap and heap[0][0] <= time):
+            return False
+        if self._until is not None and self._until():
+            return False
+        self._happens(time, 0)
+        return True
+
+    def _happens(self, time: float, number: int) -> None:
+        self.now = time
+        self.happened += 1
+        self.fold(_STAMP.pack(time, number))
+
     def run(self, limit_s: float = math.inf, *, until: Callable[[], bool] | None = None) -> bool:
         """Let things happen for ``limit_s`` seconds, or until ``until()`` after one of them.
 
@@ -85,19 +110,20 @@ class Timeline:
             raise MisuseError("a simulation runs in a plain function, not inside an event loop")
         if until is not None and until():
             return True
-        end = self.now + limit_s
+        end = self._end = self.now + limit_s
+        self._until = until
         heap, pop = self._heap, heapq.heappop
         while heap and heap[0][0] <= end:
             time, _, number, event = pop(heap)
             callback = event.callback
             if callback is None:
                 continue
-            self.now = time
-            self.happened += 1
-            self.fold(_STAMP.pack(time, number))
+            self._happens(time, number)
             callback(*event.args)
-            if self.happened % COLLECT_EVERY == 0 and not gc.isenabled():
-                gc.collect()
+            if self.happened >= self._collect_at:
+                self._collect_at = self.happened + COLLECT_EVERY
+                if not gc.isenabled():
+                    gc.collect()
             if until is not None and until():
                 return True
         if end < math.inf:
@@ -114,15 +140,21 @@ class Timeline:
             self._digest.update(b"".join(unfolded))
             unfolded.clear()
 
-    def trace(self, text: str) -> None:
-        """Make a readable line part of the trace and of its hash."""
+    def trace(self, text: str, *, detail: bool = False) -> None:
+        """Make a readable line part of the trace and of its hash; a ``detail`` is seldom told."""
         self.fold(text.encode())
-        self.show(text)
+        if self.details or not detail:
+            self.note(text)
 
-    def show(self, text: str) -> None:
-        """A readable line about what is in the hash already."""
+    def note(self, text: str) -> None:
+        """A line of the story that is no part of the hash: it follows from what is."""
         if self.sink is not None:
             self.sink(f"{self.now:12.6f} {text}")
+
+    def show(self, text: str) -> None:
+        """A line about a single packet."""
+        if self.details:
+            self.note(text)
 
     @property
     def hash(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -18,9 +19,17 @@ from ..raft.messages import AppendResponse, VoteRequest, VoteResponse
 from ..server.effects import Slept
 from ..server.peerwire import decode_message
 from .checkers import CheckFailed
+from .explanations import difference_of_images
 from .watch_members import MembersWatch, incarnation
 
 DIGEST_EVERY = 64
+IMAGES_KEPT = 8
+"""States of so many indexes are kept, to say what differs; larger ones are not."""
+IMAGE_BYTES_MAX = 1 << 20
+_CAUSES = (
+    "Usual causes: a @query that changes an attribute (it runs on one member only), state that is "
+    "kept outside of the machine, a clock or chance in a command"
+)
 _WATCHED = (Frame.APPEND_REPLY, Frame.VOTE, Frame.VOTE_REPLY)
 
 
@@ -34,7 +43,7 @@ class _Seen:
     generation: int = 0
     was_leader: bool = False
     applied_index: int = 0
-    saved: list[tuple[int, int]] = field(default_factory=list)  # snapshots: (index, digest)
+    saved: list[tuple[int, bytes]] = field(default_factory=list)  # snapshots: (index, state)
     promised_term: int = 0
     promised_index: int = 0  # acknowledged as durable...
     promised_index_term: int = 0  # ...with an entry of this term
@@ -49,12 +58,15 @@ class Watch:
         members: the laws of who takes part.
         leases: how many turns began with one.
         sessions: of the clients, which are to know when one is over; by whatever key.
+        note: hears what a story should tell.
     """
 
     def __init__(self) -> None:
         self.elections = 0
         self.commit_index = 0
+        self.note: Callable[[str], None] = lambda text: None
         self.members = MembersWatch(self._fail)
+        self.members.note = lambda text: self.note(text)
         self.leases = 0
         self.sessions: dict[str, Any] = {}
         self._seen: dict[str, _Seen] = {}
@@ -65,6 +77,7 @@ class Watch:
         self._bases: list[int] = []  # of what is committed, in order
         self._commit_terms: dict[int, int] = {}  # term in which -> the last base it committed
         self._digests: dict[int, tuple[int, str]] = {}
+        self._images: dict[int, bytes] = {}
 
     # -- a member begins -----------------------------------------------------------------------
 
@@ -100,7 +113,7 @@ class Watch:
         store, save, turn = member._store.snapshots, member._store.snapshots.save, member.turn
 
         def saving(index: int, term: int, body: bytes, *more: Any) -> Any:
-            seen.saved.append((index, zlib.crc32(body)))
+            seen.saved.append((index, body))
             return save(index, term, body, *more)
 
         store.save = saving
@@ -128,10 +141,13 @@ class Watch:
                            f"term {raft.term}")  # fmt: skip
             if not seen.was_leader:
                 self.elections += 1
+                self.note(f"{member.name} leads term {raft.term}")
                 self._check_completeness(name, raft.term, log)
                 term, candidate = raft.term, member.name
                 voted = self._votes.get
                 self.members.elected(name, member, lambda each: voted((each, term)) == candidate)
+        elif seen.was_leader:
+            self.note(f"{member.name} leads no more, in term {raft.term}")
         seen.was_leader = raft.is_leader
         if log.generation != seen.generation:
             seen.generation = log.generation
@@ -275,8 +291,7 @@ class Watch:
         if index < seen.applied_index:
             self._fail("monotony", f"{name} had applied {seen.applied_index}, now {index}")
         while seen.saved:
-            at, digest = seen.saved.pop()
-            self._compare(name, at, digest)
+            self._compare(name, *seen.saved.pop())
         if index == seen.applied_index:
             return
         seen.applied_index = index
@@ -302,12 +317,25 @@ class Watch:
 
     def compare(self, name: str, applier: Any) -> None:
         """Compare a member's state with that of whoever was at the same index."""
-        self._compare(name, applier.index, zlib.crc32(applier.image()))
+        self._compare(name, applier.index, applier.image())
 
-    def _compare(self, name: str, index: int, digest: int) -> None:
+    def _compare(self, name: str, index: int, image: bytes) -> None:
+        digest = zlib.crc32(image)
         known, whose = self._digests.setdefault(index, (digest, name))
-        if known != digest:
-            self._fail("same state", f"{name} and {whose} differ at index {index}")
+        if known == digest:
+            self._keep(index, image)
+            return
+        text, other = f"{whose} and {name} differ at index {index}", self._images.get(index)
+        if other is not None:
+            found = difference_of_images(other, image)
+            text += f": {found.type_name} at {found.path}: {found.text}"
+        self._fail("same state", f"{text}. {_CAUSES}")
+
+    def _keep(self, index: int, image: bytes) -> None:
+        if len(image) <= IMAGE_BYTES_MAX:
+            self._images[index] = image
+            if len(self._images) > IMAGES_KEPT:
+                del self._images[next(iter(self._images))]
 
     def _fail(self, law: str, text: str) -> NoReturn:
         raise CheckFailed(law, text)

@@ -33,12 +33,14 @@ class MembersWatch:
         changes: how many configurations were committed.
         on_change: called with the name of a member whose log has a configuration that it does not
             know to be committed.
+        note: hears of every configuration that is committed.
     """
 
     def __init__(self, fail: Fail) -> None:
         self.committed: PlacedRoster | None = None
         self.changes = 0
         self.on_change: Callable[[str], None] = lambda name: None
+        self.note: Callable[[str], None] = lambda text: None
         self._fail = fail
         self._commit_index = 0
         self._known: dict[int, str] = {}  # index -> the members of what was committed there
@@ -95,6 +97,7 @@ class MembersWatch:
         if self.committed is None or index > self.committed[0]:
             self.committed = placed
             self.changes += 1
+            self.note(_told(roster))
 
     # -- promises that are counted -------------------------------------------------------------
 
@@ -180,6 +183,17 @@ class MembersWatch:
         index, roster = self.committed
         later = [each for some in self._later.values() for at, each in some if at > index]
         return [roster, *later]
+
+
+def _told(roster: Roster) -> str:
+    """Who takes part, for people."""
+    each = roster.membership
+    text = f"members: {', '.join(each.voters)}"
+    if each.learners:
+        text += f"; learners: {', '.join(each.learners)}"
+    if each.outgoing:
+        text += f"; until all know it {', '.join(each.outgoing)} decide too"
+    return text
 
 
 def _halves(roster: Roster) -> list[tuple[str, ...]]:

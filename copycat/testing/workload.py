@@ -69,6 +69,7 @@ class Records:
         self.stopping = False  # no new operations are begun
         self.reports: list[tuple[str, int]] = []
         self.sessions: dict[str, Any] = {}  # of the clients that are connected
+        self.note: Callable[[str], None] = lambda text: None  # hears what a story should tell
         self.direct = 0  # answers that came straight from some member
 
     def paused(self, client: str) -> None:
@@ -253,6 +254,7 @@ class Client:
             records.turns[self.name] = records.now()
             records.exclusion.begin("/lock", self.name, held.token, records.now())
             records.holding[self.name] = held.token
+            records.note(f"{self.name} holds /lock, token {held.token}")
             try:
                 # Now and then for as long as a session may last unheard: that is when it counts.
                 long = not records.healed and random.random() < 0.15

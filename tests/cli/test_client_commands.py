@@ -7,11 +7,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from copycat.cli.common import COMMANDS, CONFLICT, DAMAGED, LOST, NO_LEADER, UNREACHABLE, exit_code
+from copycat.cli.common import (
+    COMMANDS,
+    CONFLICT,
+    DAMAGED,
+    LOST,
+    NO_LEADER,
+    UNREACHABLE,
+    exit_code,
+    for_shell,
+)
+from copycat.cli.data import typed
 from copycat.cli.status import differences_of
 from copycat.demo.servers import Servers
 from copycat.errors import (
@@ -107,6 +120,41 @@ def test_an_absent_key_is_exit_code_one(cluster: Servers) -> None:
         shown = run_copycat("get", path, "nobody", "--json", "--cluster", cluster.url)
         assert shown.returncode == 1
         assert json.loads(shown.stdout)["found"] is False
+
+
+def test_types_that_json_lacks_are_named() -> None:
+    """With --json what differs looks different."""
+    values = [
+        {1: "a"}, {"1": "a"}, {"$map": []}, [1], (1,), {1}, b"a", "61", 1, "1", 1.0, True, None,
+        Decimal("1"), datetime(2026, 1, 1, tzinfo=UTC), UUID(int=1),
+    ]  # fmt: skip
+    assert len({json.dumps(typed(value)) for value in values}) == len(values)
+    assert typed({"a": [b"\xff", (1, "x")]}) == {"a": [{"$bytes": "ff"}, {"$tuple": [1, "x"]}]}
+    assert typed({1: "one"}) == {"$map": [[1, "one"]]}
+
+
+def test_hints_are_for_a_shell(tmp_path: Path) -> None:
+    """What to do about an error is told in options, not in Python."""
+    for arguments, hint in (
+        (("--name", "n4", "--join", "h:1", "--data", str(tmp_path)), "add --listen HOST:PORT"),
+        (("--join", "h:1", "--data", str(tmp_path), "--listen", "h:2"), "copycat serve --name n4"),
+        (("--name", "n4"), "add --data ./data"),
+    ):
+        done = run_copycat("serve", *arguments)
+        assert done.returncode == 2 and f"hint: {hint}" in done.stderr, done.stderr
+    wiped = "open it with join=[...] instead of members"
+    assert for_shell(wiped) == "serve it with --join HOST:PORT instead of --members"
+
+
+def test_status_of_who_waits_for_the_others(serve: Callable[..., Member], tmp_path: Path) -> None:
+    """A member that is up and belongs to no cluster yet is not called unreachable."""
+    first, second = (f"127.0.0.1:{port}" for port in free_ports(2))
+    waiting = serve("--data", str(tmp_path / "1"), "--members", f"n1={first},n2={second}")
+    waiting.wait_for("waits for n2")
+    done = run_copycat("status", "--cluster", first)
+    assert done.returncode == UNREACHABLE
+    assert f"{first}\tno service\t" in done.stdout and "unreachable" not in done.stdout
+    assert "no member serves yet" in done.stderr and "start the others" in done.stderr
 
 
 def test_a_value_that_is_not_json_is_a_usage_error() -> None:

@@ -34,6 +34,10 @@ def test_a_cluster_of_one_grows_and_changes_leaders(
     where = ("--cluster", f"{first},{second}")
     founder.wait_for(first)
     assert parts(told(*where)) == {"n1": "active"}
+    hopeful = run_copycat("members", "add", "n9", "127.0.0.1:9", *where)
+    assert "n9\t127.0.0.1:9\texpected, learner, votes when it has caught up" in hopeful.stdout
+    assert "1 of 1 needed -> 1 of 1 needed" in hopeful.stderr
+    told("remove", "n9", *where)
     added = told("add", "n2", second, "--learner", *where)
     assert parts(added["before"]) == {"n1": "active"}
     assert parts(added["after"]) == {"n1": "active", "n2": "passive"}
@@ -46,9 +50,13 @@ def test_a_cluster_of_one_grows_and_changes_leaders(
     assert founder.process.wait(15) != 0
     plain = run_copycat("members", "list", *where)
     assert plain.stdout.splitlines() == [
-        "member\taddress\tpart\tleads", f"n2\t{second}\tactive\tleads"
+        "member\taddress\tpart\tleads", f"n2\t{second}\tvotes\tleads"
     ]  # fmt: skip
     refused = run_copycat("members", "remove", "n2", *where)
     assert refused.returncode == 5
     assert "at least one voter" in refused.stderr
-    assert joined.process.poll() is None
+    assert joined.stop() == 0
+    others = ("--members", f"n2={second},n3={first}")
+    again = serve("--name", "n2", "--data", str(tmp_path / "2"), *others)
+    again.wait_for("--members differs from the cluster that n2 joined")
+    again.wait_for(f"with the members n2={second}")

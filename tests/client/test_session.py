@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 
@@ -555,5 +556,35 @@ def test_use_after_a_fork_is_refused() -> None:
             _, status = os.waitpid(pid, 0)  # noqa: ASYNC222  # it ends at once
             assert os.waitstatus_to_exitcode(status) == 0
             assert await number.increment() == 2
+
+    run(main())
+
+
+def test_a_registration_that_got_lost_is_sent_again() -> None:
+    """Silence after a registration is not waited out for ever, and one session comes of it."""
+
+    async def main() -> None:
+        async with fake_cluster() as cluster:
+            cluster.mute.add(Frame.REGISTERED)
+            asyncio.get_running_loop().call_later(0.3, cluster.mute.clear)
+            async with client(cluster, session_timeout=1.0) as cc:
+                assert await cc.long("/n").increment() == 1
+                assert len(list(cluster.applier.sessions)) == 1
+
+    run(main())
+
+
+def test_a_dead_connection_that_nobody_reports_is_given_up() -> None:
+    """A leader that is alive behind a connection that carries nothing is dialled again."""
+
+    async def main() -> None:
+        async with cluster_and_client(session_timeout=0.5) as (cluster, cc):
+            assert await cc.long("/n").increment() == 1
+            for protocol in cluster.members["n1"]._connections.values():
+                protocol.pause_reading()  # the kernel goes on taking what is sent
+            with contextlib.suppress(OutcomeUnknownError):  # the session may end meanwhile
+                await cc.long("/n").increment()
+            assert await cc.long("/n").increment() in (2, 3)
+            await until(lambda: cc.session.state is SessionState.CONNECTED)
 
     run(main())

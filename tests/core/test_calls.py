@@ -140,8 +140,9 @@ def test_a_run_of_commands_keeps_order_and_context() -> None:
     commands.insert(3, (8, 64, b"\x90"))
     run = encode_run(Kind.COMMAND, 5, 1, 0, commands)
     encoded = run_commands(
-        run, RUN_HEADER_SIZE, len(commands), 1, 101, 55, 5, table, slow, events, flush  # type: ignore[arg-type]
-    )
+        run, RUN_HEADER_SIZE, len(commands), 1, 101, 55, 5, table, slow, events, flush,  # type: ignore[arg-type]
+        1 << 30, 1 << 20, b"", b"",
+    )  # fmt: skip
     results = decode_results(encoded, 0, len(commands) - 1)
     assert seen == [
         (101, 55, 5, None), (102, 55, 5, 7), (104, 55, 5, (1, 2)), (105, 55, 5, "raise"),
@@ -152,6 +153,36 @@ def test_a_run_of_commands_keeps_order_and_context() -> None:
     assert results[2] == b"slow 8 64 103 5 \x90"
     assert results[4] == b"\x02'raise'"
     assert [serializer.unpack(results[i][1:]) for i in (1, 3, 5, 6)] == [7, (1, 2), "event", [3]]
+
+
+@pytest.mark.parametrize("way", ["quick", "slow"])
+def test_results_are_bounded_while_they_come_about(way: str) -> None:
+    """When the room is used up no other command runs, and a result may not be too long (H85)."""
+    serializer = Serializer()
+    ran: list[int] = []
+
+    def body(size: int) -> str:
+        ran.append(size)
+        return "x" * size
+
+    def slow(resource: int, operation: int, arguments: bytes, index: int, session: int) -> bytes:
+        return b"\x00" + serializer.pack(body(*serializer.unpack(arguments)))
+
+    pack, unpack = packer(serializer.pack), unpacker(serializer.unpack)
+    table = {(9, 64): (body, Commit(), unpack, pack, lambda problem: b"\x02")}
+    sizes = [100, 301, 100, 50, 40, 1, 1]
+    run = encode_run(Kind.COMMAND, 5, 1, 0, [(9, 64, serializer.pack([size])) for size in sizes])
+    for room, begun in ((0, 0), (1, 1), (107, 1), (108, 2), (300, 5), (1 << 20, len(sizes))):
+        ran.clear()
+        encoded = run_commands(
+            run, RUN_HEADER_SIZE, len(sizes), 0, 101, 55, 5, table if way == "quick" else {},  # type: ignore[arg-type]
+            slow, {}, lambda index: None, room, 303, b"refused", b"too long",
+        )  # fmt: skip
+        results = decode_results(encoded, 0, len(sizes))
+        assert ran == sizes[:begun]
+        assert results[begun:] == [b"refused"] * (len(sizes) - begun)
+        for size, result in zip(ran, results, strict=False):
+            assert result == (b"too long" if size == 301 else b"\x00" + serializer.pack("x" * size))
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -167,8 +198,9 @@ def test_a_broken_run_is_a_format_error(seed: int) -> None:
         del broken[chance.randrange(RUN_HEADER_SIZE, len(broken) + 1) :]
         try:
             results = run_commands(
-                bytes(broken), RUN_HEADER_SIZE, 5, 0, 1, 1, 5, {}, slow, {}, lambda index: None
-            )
+                bytes(broken), RUN_HEADER_SIZE, 5, 0, 1, 1, 5, {}, slow, {}, lambda index: None,
+                1 << 30, 1 << 20, b"", b"",
+            )  # fmt: skip
         except FormatError:
             continue
         assert results == encode_results([b"\x00"] * 5)

@@ -21,7 +21,7 @@ REPLICATED = (
         "        sequence = min(sequence, self.last_sequence)\n",
         "        sequence = self.last_sequence\n", faults=MOVES),
     Mutant("duplicates are let in and applied again", (
-        (DESK, "        if skip:\n            # Sent", "        if False:\n            # Sent"),
+        (DESK, "        if skip and (\n", "        if False and (\n"),
         (DESK, "self._admit(slice_run(payload, 0, skip) if skip else payload)",
          "self._admit(payload)"),
         (APPLIER, "skip = session.last_sequence + 1 - first\n", "skip = 0\n")), "life",

@@ -134,6 +134,7 @@ def test_strangers_are_turned_away(
     assert complaints.count == 3
     assert len(caplog.records) == 1
     assert "127.0.0.1" in caplog.records[0].message
+    assert ("it speaks HTTP" in caplog.records[0].message) == bool(answer)
 
 
 def test_an_oversized_frame_is_refused_by_its_header_alone() -> None:

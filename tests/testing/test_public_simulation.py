@@ -42,6 +42,22 @@ class Forgetful(Bank):
         return amount
 
 
+class Lazy(StateMachine):
+    """Its query changes what only commands may."""
+
+    def __init__(self) -> None:
+        self.seen = {"a": 0}
+
+    @command
+    def put(self, number: int) -> None:
+        self.seen["b"] = number
+
+    @query
+    def look(self) -> int:
+        self.seen["a"] += 1
+        return self.seen["a"]
+
+
 async def deposits(cc: Any) -> int:
     """Ten deposits, then the balance."""
     bank = cc.machine("/bank", Bank)
@@ -101,6 +117,36 @@ def test_a_machine_that_differs_between_members_is_found() -> None:
         sim.check()
 
 
+def test_a_query_that_changes_the_state_is_found_and_named() -> None:
+    """Members that differ: which machine, at which path, in which attribute, and likely why."""
+
+    async def workload(cc: Any) -> None:
+        lazy = cc.machine("/lazy", Lazy)
+        await lazy.put(3)
+        await lazy.look()
+
+    with (
+        Simulation(1, machines=[Lazy]) as sim,
+        pytest.raises(CheckFailed, match=r"at /lazy: \.seen\['a'\] differs: .*@query") as found,
+    ):
+        sim.run(workload)
+        sim.check()
+    assert found.value.name == "same state"
+
+
+def test_a_story_tells_of_leaders_and_of_what_the_test_did() -> None:
+    """``tell`` hears of elections, members and faults, and not of packets."""
+    told: list[str] = []
+    with Simulation(2, tell=told.append) as sim:
+        sim.advance(5)
+        leader = sim.leader
+        sim.isolate(leader)
+        sim.advance(5)
+    story = "\n".join(told)
+    assert f"{leader} leads term " in story and f"partition: {leader} | " in story
+    assert "members: n1, n2, n3" in story and " bytes" not in story
+
+
 def test_errors_of_a_workload_come_out_and_nothing_waits_for_ever() -> None:
     """An exception is the caller's; a workload that hangs is a failure, and names the seed."""
     with pytest.raises(ZeroDivisionError) as raised, Simulation(4) as sim:
@@ -148,8 +194,12 @@ def test_mistakes_are_named() -> None:
     with Simulation(8) as sim:
         with pytest.raises(MisuseError, match="no member 'n9'"):
             sim.crash("n9")
-        with pytest.raises(MisuseError, match="no fault 'rain'"):
+        with pytest.raises(MisuseError, match="no fault 'rain'.* Without a name .*'kill'"):
             sim.torment("rain")
+        with pytest.raises(MisuseError, match="no fault 'crash', perhaps 'kill'"):
+            sim.torment("crash")
+        with pytest.raises(MisuseError, match="'client death' befalls clients"):
+            sim.torment("client death")
         with pytest.raises(MisuseError, match="n1 is up"):
             sim.restart("n1")
     with Simulation(9, snapshot_bytes=1) as sim, pytest.raises(ConfigurationError):

@@ -13,6 +13,7 @@ import pytest
 
 from copycat.errors import StorageError
 from copycat.raft import Raft
+from copycat.serializer import Serializer
 from copycat.testing import simulate
 from copycat.testing.checkers import CheckFailed
 from copycat.testing.life import Life
@@ -124,3 +125,79 @@ def test_a_ledger_counts_for_code_that_does_the_same(tmp_path: Path) -> None:
     assert simulate.code_digest(tmp_path) == first
     file.write_text("def f():\n    return 2\n")
     assert simulate.code_digest(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "next_step"),
+    [
+        ("--seeds 5..3", "write 3..5"),
+        ("--seeds=-3..2", "begin at 0"),
+        ("--seeds x", "write 0..99"),
+        ("--seeds 1..2 --seed 3", "leave one out"),
+        ("--seeds 5..6 --trace", "--seed 17 --trace"),
+        ("--trace", "--seed 17 --trace"),
+        ("--seed 1 --trace --jobs 2", "leave --jobs out"),
+        ("--seed 1 --trace --json out.json", "leave one of them out"),
+        ("--seed 1 --packets", "add --trace"),
+        ("--jobs 0", "1 or more"),
+        ("--seconds nan", "write 60"),
+        ("--json nowhere/at/all", "name a file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: str, next_step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line on the standard error, with a next step, and status 2."""
+    with pytest.raises(SystemExit) as ended:
+        simulate.main(arguments.split())
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and next_step in said
+
+
+def test_a_story_tells_who_leads_and_what_clients_were_told() -> None:
+    """A life that is told is the same life; its lines are in the order of virtual time."""
+    told: list[str] = []
+    plan = draw(5, seconds=15.0)
+    report = Life(plan, told.append).live()
+    assert report.trace == Life(plan).live().trace
+    story = "\n".join(told)
+    for needed in (
+        "n1 starts", "n1 is up: term 0", "leads term 1", "leads no more", "members: n1, n2, n3",
+        "learners: n2", "fate: n3 is killed", "wish: ", "holds /lock, token ", "no more faults",
+        "increment('/count') -> 1", "operations done since",
+    ):  # fmt: skip
+        assert needed in story, needed
+    assert " bytes" not in story and " dials " not in story
+    times = [float(line.split()[0]) for line in told]
+    assert times == sorted(times)
+    packets: list[str] = []
+    Life(draw(5, seconds=2.0), packets.append, packets=True).live()
+    assert any(" bytes" in line for line in packets)
+
+
+@pytest.mark.parametrize("arguments", ["--seed 5 --trace", "--seeds 5..6 --seconds 1"])
+def test_nobody_has_to_hear_all_of_it(arguments: str) -> None:
+    """Whoever closes the pipe early sees no traceback."""
+    command = [sys.executable, "-m", "copycat.testing.simulate", *arguments.split()]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
+def test_a_double_whose_simulation_is_gone_ends_in_silence() -> None:
+    """It has an answer, and nobody to give it to."""
+    command = [sys.executable, "-m", "copycat.testing.double"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdout.close()
+        message = Serializer().pack(["machines", [], [], 1000])
+        process.stdin.write(len(message).to_bytes(4, "little") + message)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
