@@ -185,5 +185,6 @@ Message = (
     | ReadIndexResponse
 )
 
+BALLOTS = (VoteRequest, VoteResponse)
 ANSWERS = (AppendResponse, VoteResponse, SnapshotResponse)
 """The messages that answer another one."""

@@ -34,7 +34,7 @@ from ..raft.inputs import (
     Transfer,
     Yield,
 )
-from ..raft.messages import ANSWERS, AppendRequest, Message
+from ..raft.messages import ANSWERS, BALLOTS, AppendRequest, Message
 from ..raft.progress import ProgressState
 from ..raft.ready import HardState
 from .administration import Administration
@@ -300,6 +300,8 @@ class Member:
         """Send a message of Raft, or hold it until the hard state it may depend on is durable."""
         if not (isinstance(message, ANSWERS) or self._administration.may_ask(message.to)):
             return
+        if isinstance(message, BALLOTS) and self._administration.is_out:
+            return  # heard in this very turn, the last one
         if isinstance(message, AppendRequest) and message.last_index > message.prev_index:
             frame = self._append_frame(message)
         else:

@@ -87,7 +87,7 @@ class Hosting:
         self.random = random = Random(seed)
         self.timeline = Timeline(Random(random.getrandbits(64)), tell)
         self.network = SimulatedNetwork(self.timeline, Random(random.getrandbits(64)))
-        self.watch = Watch()
+        self.watch = Watch(lambda: self.timeline.now, skew)
         self.watch.note = self.timeline.note
         self.hosts: dict[str, Host] = {}
         self.clients: dict[str, SimulatedProcess] = {}

@@ -30,6 +30,8 @@ _CAUSES = (
     "Usual causes: a @query that changes an attribute (it runs on one member only), state that is "
     "kept outside of the machine, a clock or chance in a command"
 )
+LOG_TIME_SLACK_S = 1.0
+_TERM, _TIME = 5, 6  # in a batch's header
 _WATCHED = (Frame.APPEND_REPLY, Frame.VOTE, Frame.VOTE_REPLY)
 
 
@@ -59,9 +61,17 @@ class Watch:
         leases: how many turns began with one.
         sessions: of the clients, which are to know when one is over; by whatever key.
         note: hears what a story should tell.
+
+    Args:
+        now: tells true time, in seconds.
+        skew: clocks of members run up to this fraction too fast.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float], skew: float = 0.0) -> None:
+        self._now = now
+        self._rate_max = 1.0 + skew
+        self._first: tuple[int, float] | None = None  # log time (us) and true time of a first batch
+        self._began_us: dict[int, tuple[int, int]] = {}  # term -> its first batch and its log time
         self.elections = 0
         self.commit_index = 0
         self.note: Callable[[str], None] = lambda text: None
@@ -126,6 +136,15 @@ class Watch:
             return effects
 
         member.turn = watched
+        applier = member._applier
+        end = applier._end
+
+        def ending(session: Any, index: int, *, expired: bool) -> None:
+            if expired and not session.doomed:
+                self._check_expiry(name, session, log.term_at(index), applier.time_us)
+            end(session, index, expired=expired)
+
+        applier._end = ending
 
     # -- after a turn --------------------------------------------------------------------------
 
@@ -191,12 +210,29 @@ class Watch:
                        f"batch {base} of term {self._committed[base][0]}")  # fmt: skip
 
     def _check_matching(self, name: str, log: Any, after: int) -> None:
-        """One (index, term) means one batch."""
+        """One (index, term) means one batch, made no earlier than its log time says."""
         for image in log.images(after + 1, log.last_index):
             base, term, checksum = _identity(image)
             known = self._batches.setdefault((base, term), checksum)
             if known != checksum:
                 self._fail("log matching", f"{name} has another batch {base} of term {term}")
+            self._check_log_time(name, base, image)
+
+    def _check_log_time(self, name: str, base: int, image: bytes) -> None:
+        """Log time runs no faster than true time, whoever led meanwhile (H40).
+
+        Then nothing expires early: not by a calendar that jumps, nor by time that passes while
+        nobody leads.
+        """
+        term, log_us = BATCH_HEADER.unpack_from(image)[_TERM : _TIME + 1]
+        now = self._now()
+        self._began_us[term] = min(self._began_us.get(term, (base, log_us)), (base, log_us))
+        if self._first is None:
+            self._first = (log_us, now)
+        first_us, since = self._first
+        if (log_us - first_us) / 1e6 > (now - since) * self._rate_max + LOG_TIME_SLACK_S:
+            self._fail("log time", f"batch {base} of {name} is {(log_us - first_us) / 1e6:.3f} s "
+                       f"after the first batch, which is {now - since:.3f} s old")  # fmt: skip
 
     def _check_commitment(self, name: str, raft: Any, log: Any, after: int) -> None:
         """What is committed anywhere is the same everywhere, for ever."""
@@ -314,6 +350,16 @@ class Watch:
             ):
                 self._fail("sessions", f"{name} ended session {lifetime.id}, which its client may "
                            f"hold for alive for {lifetime.remaining():.3f} s more")  # fmt: skip
+
+    def _check_expiry(self, name: str, session: Any, term: int | None, now_us: int) -> None:
+        """Nobody is taken for dead in the first timeout of a leadership (H39).
+
+        While nobody led, nobody could be heard.
+        """
+        _, began_us = self._began_us.get(term or 0, (0, 0))
+        if now_us - began_us < session.timeout_us:
+            self._fail("sessions", f"{name} ends session {session.id} {(now_us - began_us) / 1e6} "
+                       f"s after term {term} began, of {session.timeout_us / 1e6} s")  # fmt: skip
 
     def compare(self, name: str, applier: Any) -> None:
         """Compare a member's state with that of whoever was at the same index."""

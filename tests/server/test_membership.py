@@ -311,6 +311,22 @@ def test_who_is_shown_a_configuration_without_it_is_out() -> None:
     assert isinstance(fatal, MembershipError)
 
 
+def test_who_hears_that_it_is_out_takes_part_in_no_election() -> None:
+    """Not even in the turn in which it hears that, long after its patience has ended; found by the
+    simulated life 200106."""
+    for is_out in (False, True):
+        world = World(14, ("n1", "n2", "n3"))
+        working(world)
+        name = next(each for each in world.nodes if each != world.leader())
+        member = world.nodes[name].member
+        assert member is not None
+        index, _ = member._administration.committed
+        without = roster(*[other for other in world.nodes if other != name])
+        heard = [RosterHeard(index + 1, without)] if is_out else []
+        due = member.turn(world.now + 100, []).wake_at + 0.001
+        assert bool(member.turn(due, heard).peer_frames) is not is_out
+
+
 def test_who_has_its_removal_in_its_log_learns_that_it_is_committed() -> None:
     """A member that never heard of the commitment, and whom nobody speaks with any more, is told
     by the refusal alone; found by the simulated life 30847."""

@@ -72,7 +72,7 @@ class Cluster:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.watch = Watch()
+        self.watch = Watch(lambda: world.timeline.now)
         self.hosts: dict[str, Host] = {}
         self.removed: set[str] = set()
         self.counted = 0

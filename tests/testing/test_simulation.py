@@ -37,6 +37,13 @@ def test_a_hostile_life_breaks_no_law(seed: int) -> None:
     assert report.elections > 0
 
 
+def test_a_connection_that_nothing_comes_through_is_given_up() -> None:
+    """A client whose connection is dead, and not known to be, is back when the faults are over."""
+    faults = ("client unheard", "clogged", "resets", "cut off")
+    plan = Plan(58, seconds=30.0, faults=faults, fault_every=0.3, think_s=2.0)
+    assert Life(replace(plan, session_s=2.0, stay_s=5.0)).live().acknowledged > 0
+
+
 def test_every_kind_of_fault_can_happen() -> None:
     """No fault is only a name: in a few lives with all of them each happens at least once."""
     seen: set[str] = set()
