@@ -261,11 +261,17 @@ class StateMachine:
         raise MisuseError(f"{type(self).__name__} has no operation {commit.operation!r}")
 
     def snapshot(self) -> object:
-        """The state as a serializable value; by default all instance attributes."""
+        """The state as a serializable value; by default all instance attributes.
+
+        Encoding it stops the member for as long as it takes. A machine with much state may return
+        an iterator instead: its values are taken one by one later, while commands go on, and must
+        not show what these change. They have to be
+        cut in the same places on every member, however it came by the state.
+        """
         return {name: value for name, value in vars(self).items() if name != _ATTACHED}
 
     def restore(self, image: Any) -> None:
-        """Become the machine whose ``snapshot()`` gave ``image``."""
+        """Become the machine whose ``snapshot()`` gave ``image``; an iterator if it gave one."""
         attributes = vars(self)
         for name in [name for name in attributes if name != _ATTACHED]:
             del attributes[name]

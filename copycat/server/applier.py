@@ -8,8 +8,9 @@ own; entries replay through here. What the outside has to hear is collected in `
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from .._core.calls import run_commands
 from .._core.kernel import batch_runs, crc32, decode_commands
@@ -73,6 +74,7 @@ class Applier:
         self._out = Applied()
         self._pack = Serializer(opaque=True).pack
         self._unpack = Serializer(opaque=True).unpack
+        self._unpack_each = Serializer(opaque=True).unpack_each
         self.executor = Executor(machines, serializer, self)
         self.executor.level = level_for(machines)
         self.system = System(self.executor, self)
@@ -303,9 +305,14 @@ class Applier:
 
     # -- snapshots -----------------------------------------------------------------------------
 
-    def image(self) -> bytes:
-        """The whole state at ``index``, in one deterministic encoding; only between batches."""
-        return self._pack(
+    def freeze(self) -> Iterator[bytes]:
+        """The whole state at ``index``, in one deterministic encoding; only between batches.
+
+        What does not come in pieces of its own (`StateMachine.snapshot`) is encoded now, the rest
+        while the pieces are taken, whatever is applied meanwhile. Raises `SerializationError` now
+        or while they are taken.
+        """
+        head = self._pack(
             [
                 self.index,
                 self.time_us,
@@ -313,19 +320,24 @@ class Applier:
                 [list(timer) for timer in sorted(self.timers)],
                 [session.image() for session in self.sessions],
                 self.system.image(),
-                self.executor.image(),
             ]
         )
+        return chain((head,), self.executor.freeze())
 
-    def restore(self, image: bytes) -> None:
-        """Become the state that made ``image``."""
-        index, time_us, timers_made, timers, sessions, system, instances = self._unpack(image)
+    def image(self) -> bytes:
+        """The whole state at ``index`` at once."""
+        return b"".join(self.freeze())
+
+    def restore(self, state: bytes | Iterable[bytes]) -> None:
+        """Become the state that `freeze` gave, at once or in whatever pieces it comes."""
+        values = self._unpack_each((state,) if isinstance(state, bytes) else state)
+        index, time_us, timers_made, timers, sessions, system = next(values)
         self.index, self.time_us, self._timers_made = index, time_us, timers_made
         self.timers = [tuple(timer) for timer in timers]  # sorted, hence a heap
         self.sessions = SessionTable(map(Session.from_image, sessions))
         self._events.clear()
         self._out = Applied()
-        self.executor.restore(instances)
+        self.executor.restore(values)
         self.system.restore(system)
         self.agreement.restored()
         self._said = 0

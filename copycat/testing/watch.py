@@ -120,13 +120,24 @@ class Watch:
         seen.generation = log.generation
         seen.was_leader, seen.applied_index = False, 0
         seen.saved.clear()
-        store, save, turn = member._store.snapshots, member._store.snapshots.save, member.turn
+        store, begin, turn = member._store.snapshots, member._store.snapshots.begin, member.turn
 
-        def saving(index: int, term: int, body: bytes, *more: Any) -> Any:
-            seen.saved.append((index, body))
-            return save(index, term, body, *more)
+        def beginning(index: int, *more: Any) -> Any:
+            saving, pieces = begin(index, *more), []
+            add, finish = saving.add, saving.finish
 
-        store.save = saving
+            def adding(piece: bytes) -> None:
+                pieces.append(piece)
+                add(piece)
+
+            def finishing() -> Any:
+                seen.saved.append((index, b"".join(pieces)))
+                return finish()
+
+            saving.add, saving.finish = adding, finishing
+            return saving
+
+        store.begin = beginning
 
         def watched(now: float, inputs: Any) -> Any:
             if Slept() not in inputs[:1]:
