@@ -20,7 +20,7 @@ from .long import AsyncLong as AsyncLong
 from .long import LongMachine as LongMachine
 from .map import AsyncMap as AsyncMap
 from .map import MapEvent as MapEvent
-from .map import MapMachine as MapMachine
+from .map_machine import MapMachine as MapMachine
 from .queue import AsyncQueue as AsyncQueue
 from .queue import QueueMachine as QueueMachine
 from .queue import Taken as Taken

@@ -17,7 +17,7 @@ from copycat.outcomes import error_of
 from copycat.pipeline import Requests
 from copycat.resources import LockMachine, MapMachine
 from copycat.resources import line as line_module
-from copycat.resources import map as map_module
+from copycat.resources import map_machine as map_module
 from copycat.serializer import Serializer
 from copycat.server import applier as applier_module
 from copycat.server import desk as desk_module
