@@ -51,19 +51,26 @@ if TYPE_CHECKING:
     from .node import connect as connect
     from .node import open as open
     from .resources import AsyncBarrier as AsyncBarrier
+    from .resources import AsyncBoolean as AsyncBoolean
     from .resources import AsyncLatch as AsyncLatch
+    from .resources import AsyncList as AsyncList
     from .resources import AsyncLock as AsyncLock
     from .resources import AsyncLong as AsyncLong
     from .resources import AsyncMap as AsyncMap
+    from .resources import AsyncMultiMap as AsyncMultiMap
     from .resources import AsyncQueue as AsyncQueue
     from .resources import AsyncReadWriteLock as AsyncReadWriteLock
+    from .resources import AsyncReference as AsyncReference
     from .resources import AsyncSemaphore as AsyncSemaphore
+    from .resources import AsyncSet as AsyncSet
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
     from .resources import Resource as Resource
+    from .resources import SetEvent as SetEvent
     from .resources import Taken as Taken
+    from .resources import ValueEvent as ValueEvent
     from .resources import stateful as stateful
     from .scopes import Held as Held
     from .serializer import Serializer as Serializer
@@ -85,13 +92,18 @@ __all__ = [
     "COMPILED",
     "Address",
     "AsyncBarrier",
+    "AsyncBoolean",
     "AsyncLatch",
+    "AsyncList",
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncMultiMap",
     "AsyncQueue",
     "AsyncReadWriteLock",
+    "AsyncReference",
     "AsyncSemaphore",
+    "AsyncSet",
     "Claim",
     "Cluster",
     "CommandFailed",
@@ -134,11 +146,13 @@ __all__ = [
     "Serializer",
     "SessionExpiredError",
     "SessionState",
+    "SetEvent",
     "StateMachine",
     "StorageError",
     "Taken",
     "UnavailableError",
     "UnknownResourceError",
+    "ValueEvent",
     "Versioned",
     "Writable",
     "WrongClusterError",
@@ -168,8 +182,10 @@ _HOMES = {
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
     "resources": (
-        "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncQueue AsyncReadWriteLock "
-        "AsyncSemaphore Claim ElectionEvent LeaderElection MapEvent Resource Taken stateful"
+        "AsyncBarrier AsyncBoolean AsyncLatch AsyncList AsyncLock AsyncLong AsyncMap "
+        "AsyncMultiMap AsyncQueue AsyncReadWriteLock AsyncReference AsyncSemaphore AsyncSet "
+        "Claim ElectionEvent LeaderElection MapEvent Resource SetEvent Taken ValueEvent "
+        "stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 from .client import Route, parse_addresses
 from .cluster import Cluster
 from .errors import ConfigurationError, MisuseError
+from .factories import Factories
 from .lifetime import SessionOptions
 from .machine import (
     EventDescriptor,
@@ -25,19 +26,7 @@ from .machine import (
 )
 from .paths import normal_path
 from .ports import Clock, Network, Random
-from .resources import (
-    Access,
-    AsyncBarrier,
-    AsyncLatch,
-    AsyncLock,
-    AsyncLong,
-    AsyncMap,
-    AsyncQueue,
-    AsyncReadWriteLock,
-    AsyncSemaphore,
-    LeaderElection,
-    Resource,
-)
+from .resources import Access, Resource
 from .resources.base import seconds_of
 from .serializer import Serializer
 from .session import Session
@@ -189,7 +178,7 @@ class Node:
         return f"<Node {self._path!r}>"
 
 
-class Copycat:
+class Copycat(Factories):
     """One process's share of a cluster. Belongs to the event loop it was opened in."""
 
     def __init__(self, access: Access, cluster: Cluster) -> None:
@@ -210,44 +199,6 @@ class Copycat:
     def name(self) -> str:
         """The name under which this process appears to others."""
         return self._access.name
-
-    # -- factories: no I/O ---------------------------------------------------------------------
-
-    def map(self, path: str) -> AsyncMap[Any, Any]:
-        """A replicated dictionary."""
-        return AsyncMap(self._access, path)
-
-    def long(self, path: str) -> AsyncLong:
-        """A replicated integer."""
-        return AsyncLong(self._access, path)
-
-    def lock(self, path: str) -> AsyncLock:
-        """A lock for the whole cluster."""
-        return AsyncLock(self._access, path)
-
-    def election(self, path: str) -> LeaderElection:
-        """A leader election."""
-        return LeaderElection(self._access, path)
-
-    def rwlock(self, path: str) -> AsyncReadWriteLock:
-        """A lock for many readers or one writer."""
-        return AsyncReadWriteLock(self._access, path)
-
-    def semaphore(self, path: str, permits: int | None = None) -> AsyncSemaphore:
-        """A semaphore with so many ``permits``; None: as many as others have settled."""
-        return AsyncSemaphore(self._access, path, permits)
-
-    def barrier(self, path: str, parties: int | None = None) -> AsyncBarrier:
-        """A barrier for so many ``parties``; None: as many as others have settled."""
-        return AsyncBarrier(self._access, path, parties)
-
-    def latch(self, path: str, count: int | None = None) -> AsyncLatch:
-        """A latch to be counted down ``count`` times; None: as often as others have settled."""
-        return AsyncLatch(self._access, path, count)
-
-    def queue(self, path: str) -> AsyncQueue[Any]:
-        """A queue whose items are not lost with their consumers."""
-        return AsyncQueue(self._access, path)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

@@ -35,7 +35,8 @@ MAY_IMPORT = {
     **dict.fromkeys(CLIENT, GROUND | SHARED | CLIENT | {"_core"}),
     "resources": GROUND | SHARED | CLIENT | {"_core"},
     "cluster": GROUND | SHARED | CLIENT,
-    "handles": GROUND | SHARED | CLIENT | {"cluster", "resources"},
+    "factories": {"resources"},
+    "handles": GROUND | SHARED | CLIENT | {"cluster", "factories", "resources"},
     "server": GROUND | SHARED | {"raft", "_core"},
     "node": GROUND | SHARED | CLIENT | {"raft", "_core", "network"}
     | {"resources", "cluster", "handles", "server"},

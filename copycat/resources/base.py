@@ -352,6 +352,17 @@ def seconds_of(duration: float | timedelta) -> float:
     return seconds
 
 
+def hashable(key: object) -> None:
+    """Raise `SerializationError` if it cannot be a key, or an element of a set."""
+    try:
+        hash(key)
+    except TypeError:
+        raise SerializationError(
+            f"a key needs a hash, as in a dict; {type(key).__name__} has none",
+            hint="use a str, a number, bytes, a tuple, or a frozen dataclass",
+        ) from None
+
+
 def stateful(machine: type[StateMachine]) -> Callable[[type[R]], type[R]]:
     """Associate a `Resource` subclass with the machine that holds its state."""
 

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
-from ..errors import ConflictError, SerializationError
+from ..errors import ConflictError
 from ..listeners import Inbox
 from ..types import Consistency, EventType, Mode, Versioned
-from .base import Duration, Resource
+from .base import Duration, Resource, hashable
 from .endings import wire_terms
 from .map_machine import CHANGED, CLEAR, MapMachine, matches
+from .pages import pages
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -57,7 +58,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
     ) -> object:
         """The value of ``key``, or ``default``."""
         if type(key) is not str:
-            _hashable(key)
+            hashable(key)
         if default is None:
             return await self._query("get", [key], consistency, timeout)
         found = await self._query("find", [key], consistency, timeout)
@@ -67,7 +68,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         self, key: K, *, consistency: Consistency | None = None, timeout: Duration = None
     ) -> Versioned[V] | None:
         """The value with the log index that wrote it, or None."""
-        _hashable(key)
+        hashable(key)
         found = await self._query("find", [key], consistency, timeout)
         return Versioned(*found) if found else None
 
@@ -87,7 +88,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         operations that write.
         """
         if type(key) is not str:
-            _hashable(key)
+            hashable(key)
         before: V | None = await self._command(
             "put", [key, value, *wire_terms(ttl, mode)], timeout
         )
@@ -103,7 +104,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         timeout: Duration = None,
     ) -> V | None:
         """Set ``key`` unless it is there; returns what is there, or None if it was set."""
-        _hashable(key)
+        hashable(key)
         there = await self._command(
             "put_if_absent", [key, value, *wire_terms(ttl, mode)], timeout
         )
@@ -124,7 +125,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         Returns the new version. Raises `ConflictError`, whose ``current`` is the `Versioned` that
         stands there, or None.
         """
-        _hashable(key)
+        hashable(key)
         try:
             arguments = [key, value, version, *wire_terms(ttl, mode)]
             return cast(int, await self._command("put_if_version", arguments, timeout))
@@ -143,7 +144,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         timeout: Duration = None,
     ) -> V | None:
         """Set ``key`` only if it is there; returns the value before, or None."""
-        _hashable(key)
+        hashable(key)
         before = await self._command(
             "replace", [key, value, *wire_terms(ttl, mode)], timeout
         )
@@ -160,19 +161,19 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         timeout: Duration = None,
     ) -> bool:
         """Set ``key`` only if its value is ``old``; whether it was."""
-        _hashable(key)
+        hashable(key)
         arguments = [key, old, new, *wire_terms(ttl, mode)]
         return cast(bool, await self._command("replace_if", arguments, timeout))
 
     async def remove(self, key: K, *, timeout: Duration = None) -> V | None:
         """Remove ``key``; returns the value before, or None."""
-        _hashable(key)
+        hashable(key)
         before = await self._command("remove", [key], timeout)
         return before[0] if before else None
 
     async def remove_if(self, key: K, value: V, *, timeout: Duration = None) -> bool:
         """Remove ``key`` only if its value is ``value``; whether it was."""
-        _hashable(key)
+        hashable(key)
         return cast(bool, await self._command("remove_if", [key, value], timeout))
 
     @overload
@@ -181,7 +182,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
     async def pop(self, key: K, default: D, *, timeout: Duration = ...) -> V | D: ...
     async def pop(self, key: K, default: Any = _ABSENT, *, timeout: Duration = None) -> object:
         """Remove ``key`` and return its value; without one ``default``, or ``KeyError``."""
-        _hashable(key)
+        hashable(key)
         before = await self._command("remove", [key], timeout)
         if before:
             return before[0]
@@ -206,7 +207,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         self, key: K, *, consistency: Consistency | None = None, timeout: Duration = None
     ) -> bool:
         """Whether ``key`` is there."""
-        _hashable(key)
+        hashable(key)
         return bool(await self._query("find", [key], consistency, timeout))
 
     async def contains_value(
@@ -286,18 +287,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
     async def _pages(
         self, parts: int, consistency: Consistency | None, timeout: Duration
     ) -> AsyncIterator[tuple[list[K], list[V]]]:
-        after = 0
-        while after >= 0:
-            page = await self._query("page", [after, parts], consistency, timeout)
-            after, keys, values = page
+        async for keys, values in pages(
+            lambda after: self._query("page", [after, parts], consistency, timeout)
+        ):
             yield keys, values
-
-
-def _hashable(key: object) -> None:
-    try:
-        hash(key)
-    except TypeError:
-        raise SerializationError(
-            f"a key needs a hash, as in a dict; {type(key).__name__} has none",
-            hint="use a str, a number, bytes, a tuple, or a frozen dataclass",
-        ) from None

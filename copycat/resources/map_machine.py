@@ -13,11 +13,10 @@ from typing import Any
 from ..errors import ConflictError, OverloadedError, Rejected
 from ..machine import StateMachine, command, event, query
 from .endings import Endings, terms_of
+from .pages import page_of
 from .table import Table
 
-PAGE_ENTRIES = 512
 WATCHERS_MAX = 10_000
-PAGE_BYTES = 256 << 10
 
 CHANGED = "changed"
 PUT, REMOVE, EXPIRE, CLEAR = "put", "remove", "expire", "clear"
@@ -177,20 +176,7 @@ class MapMachine(StateMachine):
 
         ``parts``: 1 keys, 2 values, 3 both.
         """
-        keys: list[Any] = []
-        values: list[Any] = []
-        count = size = last = 0
-        for serial, key, value, _ in self.table.after(after):
-            if count == PAGE_ENTRIES or size > PAGE_BYTES:
-                return [last, keys, values]
-            count, last = count + 1, serial
-            if parts & 1:
-                keys.append(key)
-                size += _weight(key)
-            if parts & 2:
-                values.append(value)
-                size += _weight(value)
-        return [-1, keys, values]
+        return page_of(self.table, after, parts)
 
     # -- sessions and snapshots ----------------------------------------------------------------
 
@@ -255,14 +241,3 @@ def matches(key: Any, wanted: list[Any], prefix: str | None) -> bool:
     if wanted and wanted[0] != key:
         return False
     return prefix is None or (isinstance(key, str) and key.startswith(prefix))
-
-
-def _weight(value: Any) -> int:
-    """Roughly the bytes of a value."""
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(_weight(key) + _weight(item) for key, item in value.items())
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return sum(map(_weight, value))
-    return 9

@@ -8,7 +8,21 @@ import copycat
 from copycat import Rejected
 from copycat.handles import Copycat, Node
 from copycat.machine import StateMachine, command, event, query
-from copycat.resources import AsyncLong, AsyncQueue, Claim, MapEvent, Resource, Taken, stateful
+from copycat.resources import (
+    AsyncList,
+    AsyncLong,
+    AsyncMultiMap,
+    AsyncQueue,
+    AsyncReference,
+    AsyncSet,
+    Claim,
+    MapEvent,
+    Resource,
+    SetEvent,
+    Taken,
+    ValueEvent,
+    stateful,
+)
 from copycat.scopes import Held
 from copycat.types import Consistency, SessionState, Versioned
 
@@ -108,3 +122,21 @@ async def coordination(cc: Copycat) -> None:
     async with await jobs.take() as item:
         assert_type(item, Taken[str])
         assert_type(item.value, str)
+
+
+async def values(cc: Copycat) -> None:
+    """Sets, references and the like are typed as well."""
+    tags: AsyncSet[str] = cc.set("/tags")
+    assert_type(await tags.add("a", ttl=1.5), bool)
+    async for change in tags.watch():
+        assert_type(change, SetEvent[str])
+    pairs: AsyncMultiMap[str, int] = cc.multimap("/pairs")
+    assert_type(await pairs.get("k"), set[int])
+    assert_type(await pairs.remove("k"), set[int])
+    assert_type(await pairs.remove("k", 1), bool)
+    lines: AsyncList[str] = cc.list("/lines")
+    assert_type(await lines.pop(), str)
+    setting: AsyncReference[int] = cc.reference("/setting")
+    assert_type(await setting.get(), int | None)
+    async for value in cc.boolean("/on").watch():
+        assert_type(value, ValueEvent[bool])
