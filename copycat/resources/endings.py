@@ -1,7 +1,8 @@
 """What ends by itself: entries of a `Table` with a time to live, and those of one session.
 
 It knows when and with whom, in log time and session numbers; a machine asks it what has ended and
-removes that. Everything in it follows from the table, so it is in no snapshot.
+removes that. All of it follows from the table, but for the timers that are under way: those alone
+are in snapshots.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .table import Table, Terms
 TTL_MAX_S = 100 * 366 * 86_400
 """Seconds, a hundred years."""
 _SPARE = 64
+_EXACT = 8
 
 
 class Endings:
@@ -25,7 +27,7 @@ class Endings:
 
     Attributes:
         count: how many there are.
-        timer_us: when the machine's timer fires.
+        timers: when the machine's timers fire, the next one last.
     """
 
     def __init__(self, table: Table) -> None:
@@ -34,11 +36,12 @@ class Endings:
         self._timed = 0  # how many are not
         self._owned: dict[int, dict[int, None]] = {}  # session -> serials
         self.count = 0
-        self.timer_us = 0
+        self.timers: list[int] = []
 
-    def restored(self, terms: Iterable[tuple[int, Terms]]) -> None:
-        """The table came from a snapshot."""
+    def restored(self, timers: list[int], terms: Iterable[tuple[int, Terms]]) -> None:
+        """The table came from a snapshot, and these timers were under way."""
         self.clear()
+        self.timers = timers
         for serial, each in terms:
             self.begin(serial, each)
 
@@ -68,7 +71,8 @@ class Endings:
         if due_us:
             self._timed -= 1
             if len(self._due) > 2 * self._timed + _SPARE:
-                self._due = [each for each in self._due if self._is_timed(*each)]
+                # Writes at one moment with one time to live leave equals: one of each is enough.
+                self._due = [each for each in dict.fromkeys(self._due) if self._is_timed(*each)]
                 heapq.heapify(self._due)
         if session:
             owned = self._owned[session]
@@ -90,14 +94,25 @@ class Endings:
         return sorted(self._owned.get(session, ()))
 
     def schedule(self, commit: Commit, operation: str) -> None:
-        """See to it that the machine's ``operation`` runs when the next entry is due."""
+        """See to it that the machine's ``operation`` runs when the next entry is due.
+
+        A timer cannot be taken back, so those under way are counted on. With many of them the next
+        one comes too early rather than being one more: after the greatest power of two (us) that
+        fits. Each such power is smaller than the one before, so there are never more than about
+        60 timers, whatever is written.
+        """
+        now_us, timers = commit.time_us, self.timers
+        while timers and timers[-1] <= now_us:
+            timers.pop()
         while self._due and not self._is_timed(*self._due[0]):
             heapq.heappop(self._due)
-        if self._due:
-            due_us, now_us = self._due[0][0], commit.time_us
-            if not now_us < self.timer_us <= due_us:
-                self.timer_us = max(due_us, now_us + 1)
-                commit.schedule((self.timer_us - now_us) / 1e6, operation)
+        if not self._due or (timers and timers[-1] <= self._due[0][0]):
+            return
+        delay_us = max(1, self._due[0][0] - now_us)
+        if len(timers) >= _EXACT:
+            delay_us = 1 << (delay_us.bit_length() - 1)
+        timers.append(now_us + delay_us)
+        commit.schedule(delay_us / 1e6, operation)
 
     def _is_timed(self, due_us: int, serial: int) -> bool:
         terms = self._table.terms(serial)

@@ -82,12 +82,12 @@ class ListMachine(StateMachine):
     @query
     def page(self, begin: int) -> builtins.list[Any]:
         """Items from a position: [position to go on from or -1, items]."""
-        size = 0
-        for position in range(max(0, begin), len(self.items)):
+        begin, size = max(0, _position(begin)), 0
+        for position in range(begin, len(self.items)):
             if position - begin == PAGE_ENTRIES or size > PAGE_BYTES:
                 return [position, self.items[begin:position]]
             size += weight(self.items[position])
-        return [-1, self.items[max(0, begin) :]]
+        return [-1, self.items[begin:]]
 
     def snapshot(self) -> Iterator[object]:
         """In pieces, of the items as they are now."""

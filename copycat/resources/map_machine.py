@@ -14,7 +14,7 @@ from ..errors import ConflictError, OverloadedError, Rejected
 from ..machine import StateMachine, command, event, query
 from .endings import Endings, terms_of
 from .pages import page_of
-from .table import Table
+from .table import IN_LEAF, LEAF_BITS, Table
 
 WATCHERS_MAX = 10_000
 
@@ -38,9 +38,22 @@ class MapMachine(StateMachine):
     @command
     def put(self, key: Any, value: Any, ttl_us: int = 0, ephemeral: bool = False) -> Any:
         """Set; the value before."""
-        if self.endings.count or self.watchers or ttl_us or ephemeral:
+        table = self.table
+        serial = table.serials.get(key)
+        if serial is None or self.endings.count or self.watchers or ttl_us or ephemeral:
             return self._put(key, value, terms_of(self.commit, ttl_us, ephemeral))
-        return self.table.exchange(key, value, self.commit.index)
+        # The commonest of all commands: as `Table.put`, without a call more than it needs.
+        leaf = table.leaves[serial >> LEAF_BITS]
+        at = serial & IN_LEAF
+        if table.frozen:
+            table.keep(serial >> LEAF_BITS)
+        if leaf.places is not None:
+            at = leaf.at(at)
+        values = leaf.values
+        before = values[at]
+        values[at] = value
+        leaf.versions[at] = self.commit.index
+        return before
 
     @command
     def put_if_absent(
@@ -194,15 +207,14 @@ class MapMachine(StateMachine):
     def snapshot(self) -> Iterator[object]:
         """In pieces, for there may be a million entries."""
         watchers = [[id_, list(each)] for id_, each in self.watchers.items()]
-        head = [self.table.serial, self.endings.timer_us, watchers]
+        head = [self.table.serial, list(self.endings.timers), watchers]
         return chain((head,), self.table.freeze())
 
     def restore(self, image: Iterator[Any]) -> None:
         """Become what was frozen."""
-        serial, timer_us, watchers = next(image)
+        serial, timers, watchers = next(image)
         self.watchers = dict(watchers)
-        self.endings.timer_us = timer_us
-        self.endings.restored(self.table.restore(serial, image))
+        self.endings.restored(timers, self.table.restore(serial, image))
 
     # -- helpers -------------------------------------------------------------------------------
 

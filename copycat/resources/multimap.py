@@ -27,7 +27,7 @@ class MultiMapMachine(StateMachine):
 
     def __init__(self) -> None:
         self.keys = Table()
-        self.pairs = Table()  # (key, value) -> None
+        self.pairs = Table()  # (key, value) -> the key's serial
         self.endings = Endings(self.pairs)
         self.found: dict[Any, dict[Any, None]] = {}  # key -> values
 
@@ -37,11 +37,14 @@ class MultiMapMachine(StateMachine):
         terms = terms_of(self.commit, ttl_us, ephemeral)
         if (key, value) in self.pairs:
             return False
-        serial = self.pairs.put((key, value), None, self.commit.index, terms)
-        values = self.found.setdefault(key, {})
-        values[value] = None
-        if len(values) == 1:
-            self.keys.put(key, None, self.commit.index)
+        if key in self.found:
+            of_key = self.keys.serials[key]
+            key = self.keys.key_of(of_key)  # of equal keys the first stays, as in a dict
+        else:
+            of_key = self.keys.put(key, None, self.commit.index)
+            self.found[key] = {}
+        self.found[key][value] = None
+        serial = self.pairs.put((key, value), of_key, self.commit.index, terms)
         if terms is not None:
             self.endings.begin(serial, terms)
             self.endings.schedule(self.commit, "expire")
@@ -110,16 +113,16 @@ class MultiMapMachine(StateMachine):
             self._remove(*self.pairs.key_of(serial))
 
     def snapshot(self) -> Iterator[object]:
-        """In pieces: the keys, None, the pairs (each a list)."""
-        head = [self.keys.serial, self.pairs.serial, self.endings.timer_us]
+        """In pieces: the keys, None, the pairs (their values, and the serials of their keys)."""
+        head = [self.keys.serial, self.pairs.serial, list(self.endings.timers)]
         return chain((head,), self.keys.freeze(), (None,), _listed(self.pairs.freeze()))
 
     def restore(self, image: Iterator[Any]) -> None:
         """Become what was frozen."""
-        last_key, last_pair, self.endings.timer_us = next(image)
+        last_key, last_pair, timers = next(image)
         for _ in self.keys.restore(last_key, iter(lambda: next(image), None)):
             pass  # keys have no terms
-        self.endings.restored(self.pairs.restore(last_pair, _paired(image)))
+        self.endings.restored(timers, self.pairs.restore(last_pair, self._paired(image)))
         self.found = {key: {} for key in self.keys.serials}
         for key, value in self.pairs.serials:
             self.found[key][value] = None
@@ -133,16 +136,17 @@ class MultiMapMachine(StateMachine):
             del self.found[key]
             self.keys.pop(key)
 
+    def _paired(self, leaves: Iterator[Any]) -> Iterator[Any]:
+        # By serial, not by what is equal: a key may be unequal even to its own copy (a NaN).
+        key_of = self.keys.key_of
+        for leaf in leaves:
+            leaf[2] = [(key_of(of), value) for value, of in zip(leaf[2], leaf[3], strict=True)]
+            yield leaf
+
 
 def _listed(leaves: Iterator[Any]) -> Iterator[Any]:
     for leaf in leaves:
-        leaf[2] = [list(pair) for pair in leaf[2]]
-        yield leaf
-
-
-def _paired(leaves: Iterator[Any]) -> Iterator[Any]:
-    for leaf in leaves:
-        leaf[2] = [tuple(pair) for pair in leaf[2]]
+        leaf[2] = [value for _, value in leaf[2]]
         yield leaf
 
 

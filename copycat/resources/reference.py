@@ -40,9 +40,10 @@ class ReferenceMachine(StateMachine):
     ) -> bool:
         """Set it if it equals ``expected``."""
         terms = terms_of(self.commit, ttl_us, ephemeral)
-        if self.table.get(_KEY, self.initial) != self.checked(expected):
+        expected, value = self.checked(expected), self.checked(value)
+        if self.table.get(_KEY, self.initial) != expected:
             return False
-        self._set(self.checked(value), terms)
+        self._set(value, terms)
         return True
 
     @command
@@ -64,12 +65,12 @@ class ReferenceMachine(StateMachine):
 
     def snapshot(self) -> object:
         """The value with its terms."""
-        return [self.table.serial, self.endings.timer_us, list(self.table.freeze())]
+        return [self.table.serial, list(self.endings.timers), list(self.table.freeze())]
 
     def restore(self, image: Any) -> None:
         """Become what `snapshot` gave."""
-        serial, self.endings.timer_us, leaves = image
-        self.endings.restored(self.table.restore(serial, leaves))
+        serial, timers, leaves = image
+        self.endings.restored(timers, self.table.restore(serial, leaves))
 
     def checked(self, value: Any) -> Any:
         """``value``, if it may be one."""

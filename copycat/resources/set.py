@@ -87,12 +87,12 @@ class SetMachine(StateMachine):
 
     def snapshot(self) -> Iterator[object]:
         """In pieces, for there may be a million elements."""
-        return chain(([self.table.serial, self.endings.timer_us],), self.table.freeze())
+        return chain(([self.table.serial, list(self.endings.timers)],), self.table.freeze())
 
     def restore(self, image: Iterator[Any]) -> None:
         """Become what was frozen."""
-        serial, self.endings.timer_us = next(image)
-        self.endings.restored(self.table.restore(serial, image))
+        serial, timers = next(image)
+        self.endings.restored(timers, self.table.restore(serial, image))
 
     def _remove(self, element: Any, kind: str) -> None:
         self.endings.forget(self.table.serials[element])

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 LEAF_BITS: Final = 9
 LEAF: Final = 1 << LEAF_BITS
-_IN_LEAF: Final = LEAF - 1
+IN_LEAF: Final = LEAF - 1
 _HOLE: Any = object()
 
 Terms: TypeAlias = list[int]
@@ -105,14 +105,16 @@ class Table:
     Attributes:
         serials: the serial of each key.
         serial: the last one given; the first is `LEAF`.
+        leaves: by number, in ascending order.
+        frozen: who shows this table as it was.
     """
 
     def __init__(self) -> None:
         self.serials: dict[Any, int] = {}
         self.serial = LEAF - 1
-        self._leaves: dict[int, _Leaf] = {}  # in ascending order
+        self.leaves: dict[int, _Leaf] = {}
         self._numbers: list[int] = []  # of the leaves
-        self._frozen: list[weakref.ref[Frozen]] = []
+        self.frozen: list[weakref.ref[Frozen]] = []
 
     def __len__(self) -> int:
         return len(self.serials)
@@ -127,29 +129,29 @@ class Table:
         serial = self.serials.get(key)
         if serial is None:
             return default
-        leaf = self._leaves[serial >> LEAF_BITS]
+        leaf = self.leaves[serial >> LEAF_BITS]
         if leaf.places is None:
-            return leaf.values[serial & _IN_LEAF]
-        return leaf.values[bisect_left(leaf.places, serial & _IN_LEAF)]
+            return leaf.values[serial & IN_LEAF]
+        return leaf.values[bisect_left(leaf.places, serial & IN_LEAF)]
 
     def find(self, key: Any) -> tuple[Any, int] | None:
         """The value and the version of ``key``, or None."""
         serial = self.serials.get(key)
         if serial is None:
             return None
-        leaf = self._leaves[serial >> LEAF_BITS]
-        at = leaf.at(serial & _IN_LEAF)
+        leaf = self.leaves[serial >> LEAF_BITS]
+        at = leaf.at(serial & IN_LEAF)
         return leaf.values[at], leaf.versions[at]
 
     def terms(self, serial: int) -> Terms | None:
         """When the entry ends, if that is known."""
-        leaf = self._leaves.get(serial >> LEAF_BITS)
-        return None if leaf is None else leaf.terms.get(serial & _IN_LEAF)
+        leaf = self.leaves.get(serial >> LEAF_BITS)
+        return None if leaf is None else leaf.terms.get(serial & IN_LEAF)
 
     def key_of(self, serial: int) -> Any:
         """The key with a serial that is there."""
-        leaf = self._leaves[serial >> LEAF_BITS]
-        return leaf.keys[leaf.at(serial & _IN_LEAF)]
+        leaf = self.leaves[serial >> LEAF_BITS]
+        return leaf.keys[leaf.at(serial & IN_LEAF)]
 
     def after(self, serial: int) -> Iterator[tuple[int, Any, Any, int]]:
         """(serial, key, value, version) of what was inserted after ``serial``."""
@@ -157,7 +159,7 @@ class Table:
         begin = bisect_left(self._numbers, first >> LEAF_BITS)
         for number in self._numbers[begin:]:
             high = number << LEAF_BITS
-            for place, key, value, version in self._leaves[number].rows():
+            for place, key, value, version in self.leaves[number].rows():
                 if high + place >= first:
                     yield high + place, key, value, version
 
@@ -168,10 +170,10 @@ class Table:
         serial = self.serials.get(key)
         if serial is None:
             return self._insert(key, value, version, terms)
-        number, place = serial >> LEAF_BITS, serial & _IN_LEAF
-        if self._frozen:
-            self._keep(number)
-        leaf = self._leaves[number]
+        number, place = serial >> LEAF_BITS, serial & IN_LEAF
+        if self.frozen:
+            self.keep(number)
+        leaf = self.leaves[number]
         at = place if leaf.places is None else bisect_left(leaf.places, place)
         leaf.values[at] = value
         leaf.versions[at] = version
@@ -181,58 +183,40 @@ class Table:
             leaf.terms.pop(place, None)
         return serial
 
-    def exchange(self, key: Any, value: Any, version: int) -> Any:
-        """Set, where no entry has terms; the value before, or None. The commonest of all writes."""
-        serial = self.serials.get(key)
-        if serial is None:
-            self._insert(key, value, version, None)
-            return None
-        leaf = self._leaves[serial >> LEAF_BITS]
-        at = serial & _IN_LEAF
-        if self._frozen:
-            self._keep(serial >> LEAF_BITS)
-        if leaf.places is not None:
-            at = bisect_left(leaf.places, at)
-        values = leaf.values
-        before = values[at]
-        values[at] = value
-        leaf.versions[at] = version
-        return before
-
     def pop(self, key: Any) -> Any:
         """Remove ``key``, which is there; its value."""
         serial = self.serials.pop(key)
         number = serial >> LEAF_BITS
-        if self._frozen:
-            self._keep(number)
-        leaf = self._leaves[number]
-        value = leaf.values[leaf.at(serial & _IN_LEAF)]
-        leaf.remove(serial & _IN_LEAF)
+        if self.frozen:
+            self.keep(number)
+        leaf = self.leaves[number]
+        value = leaf.values[leaf.at(serial & IN_LEAF)]
+        leaf.remove(serial & IN_LEAF)
         if not leaf.live:
-            del self._leaves[number]
+            del self.leaves[number]
             del self._numbers[bisect_left(self._numbers, number)]
         return value
 
     def clear(self) -> None:
         """Remove everything. (Who was frozen has the leaves.)"""
         self.serials = {}
-        self._leaves = {}
+        self.leaves = {}
         self._numbers = []
-        self._frozen = []
+        self.frozen = []
         # Leaves begin anew, for those that were left may be shown in a snapshot.
-        self.serial |= _IN_LEAF
+        self.serial |= IN_LEAF
 
     def _insert(self, key: Any, value: Any, version: int, terms: Terms | None) -> int:
         self.serial = serial = self.serial + 1
-        number, place = serial >> LEAF_BITS, serial & _IN_LEAF
-        leaf = self._leaves.get(number)
+        number, place = serial >> LEAF_BITS, serial & IN_LEAF
+        leaf = self.leaves.get(number)
         if leaf is None:
-            leaf = self._leaves[number] = _Leaf()
+            leaf = self.leaves[number] = _Leaf()
             self._numbers.append(number)
             if place:
                 leaf.places = array("H")
-        elif self._frozen:
-            self._keep(number)
+        elif self.frozen:
+            self.keep(number)
         if leaf.places is None and place != len(leaf.keys):
             leaf.places = array("H", range(len(leaf.keys)))
         if leaf.places is not None:
@@ -250,9 +234,9 @@ class Table:
 
     def freeze(self) -> Frozen:
         """Everything as it is now, for `restore`; what is changed later does not show in it."""
-        frozen = Frozen(self._leaves)
-        self._frozen = [ref for ref in self._frozen if ref() is not None]
-        self._frozen.append(weakref.ref(frozen))
+        frozen = Frozen(self.leaves)
+        self.frozen = [ref for ref in self.frozen if ref() is not None]
+        self.frozen.append(weakref.ref(frozen))
         return frozen
 
     def restore(self, serial: int, images: Iterable[list[Any]]) -> Iterator[tuple[int, Terms]]:
@@ -263,7 +247,7 @@ class Table:
         self.clear()
         self.serial = serial
         for number, places, keys, values, versions, terms in images:
-            leaf = self._leaves[number] = _Leaf()
+            leaf = self.leaves[number] = _Leaf()
             self._numbers.append(number)
             leaf.keys, leaf.values, leaf.versions = keys, values, array("Q", versions)
             leaf.live = len(keys)
@@ -277,13 +261,14 @@ class Table:
                 leaf.terms[place] = [due_us, session]
                 yield high + place, leaf.terms[place]
 
-    def _keep(self, number: int) -> None:
+    def keep(self, number: int) -> None:
+        """A leaf is about to change: whoever still has to show it gets a copy."""
         gone = False
-        for ref in self._frozen:
+        for ref in self.frozen:
             frozen = ref()
             if frozen is None:
                 gone = True
             else:
                 frozen.keep(number)
         if gone:
-            self._frozen = [ref for ref in self._frozen if ref() is not None]
+            self.frozen = [ref for ref in self.frozen if ref() is not None]

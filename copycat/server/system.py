@@ -51,6 +51,7 @@ class State(Protocol):
 
     def image(self) -> bytes: ...
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def retire(self, resources: Iterable[int]) -> None: ...
 
 
 class System:
@@ -193,6 +194,7 @@ class System:
             for key in [key for key in self._listeners if key[0] == resource]:
                 for session in tuple(self._listeners[key]):
                     self._drop_listener(key, session)
+        self._state.retire(gone or ())
         return gone is not None
 
     def _tell_of_deletion(self, resource: int) -> None:

@@ -199,3 +199,18 @@ def test_a_lock_is_lost_at_once_on_a_real_cluster() -> None:
             assert (await cluster.client.lock("/l").acquire()).token > held.token
 
     asyncio.run(main())
+
+
+def test_what_a_deleted_resource_scheduled_goes_with_it() -> None:
+    """Resources that come and go with entries that would end later leave no timers behind."""
+
+    async def main() -> None:
+        async with cluster_and_client() as (cluster, cc):
+            for number in range(20):
+                await cc.map(f"/m/{number}").put("k", 1, ttl=3600)
+                if number % 2:
+                    await cc.delete("/m")
+            assert cluster.applier.timers == []
+            assert cluster.applier._timers_of == {}
+
+    run(main())

@@ -83,6 +83,44 @@ def test_timers_do_not_pile_up() -> None:
     assert run("size") == 0 and run.timers == []
 
 
+def test_long_and_short_times_to_live_share_timers() -> None:
+    """A key that ends in a day next to one that is renewed again and again for a second, or a time
+    to live that falls with each write: timers stay few, and the ends stay exact."""
+    run = Runner(MapMachine())
+    run("put", "day", 0, 86_400_000_000, False)
+    most = 0
+    for number in range(3000):
+        run("put", "short", number, 1_000_000, False)
+        run.advance(2.0)
+        most = max(most, len(run.timers))
+    assert most < 4 and run("page", 0, 1) == [-1, ["day"], []]
+    for number in range(3000):
+        run("put", "k", number, (70_000 - number) * 1_000_000, False)
+        most = max(most, len(run.timers))
+    assert 8 < most < 70
+    assert run.machine.endings.timers == sorted(  # type: ignore[attr-defined]
+        (timer[0] for timer in run.timers), reverse=True
+    )
+    run = run.restored()
+    run.advance(70_000 - 2999 - 0.000001)
+    assert run("size") == 2
+    run.advance(0.000001)
+    assert run("page", 0, 1) == [-1, ["day"], []]
+    run.advance(86_400)
+    assert run("size") == 0 and run.timers == []
+
+
+def test_writes_at_one_moment_leave_nothing_behind() -> None:
+    """Writes of one key at the same log time cost as much as others: no place is kept twice."""
+    run = Runner(MapMachine())
+    for number in range(3000):
+        run("put", "k", number, 1_000_000, False)
+        assert len(run.machine.endings._due) < 200  # type: ignore[attr-defined]
+    assert len(run.timers) == 1
+    run.advance(1)
+    assert run("size") == 0
+
+
 def test_nonsense_is_refused() -> None:
     """A time to live is a positive number; the machine refuses what no handle would send."""
     run = Runner(MapMachine())
