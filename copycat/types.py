@@ -69,6 +69,7 @@ class EventType(enum.Enum):
     RESIGNED = "resigned"
     CREATED = "created"
     DELETED = "deleted"
+    OPENED = "opened"
 
 
 class SessionState(enum.Enum):

@@ -31,7 +31,7 @@ from ..scopes import Held
 from ..serializer import Serializer
 from ..session import Session
 from ..system import SYSTEM_RESOURCE, SystemOperation
-from ..types import Consistency, SessionState
+from ..types import Consistency, Mode, SessionState
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
@@ -102,14 +102,19 @@ class Access:
         machine: type[StateMachine],
         *,
         also: tuple[str, ...] = (),
+        mode: Mode | None = None,
         timeout: float | None = None,
     ) -> Opened:
-        """Open, and if need be create, the resource; ``also`` names dynamic operations."""
+        """Open, and if need be create, the resource; ``also`` names dynamic operations.
+
+        In this ``mode`` the path has to be there or be created; None: as it is.
+        """
         type_name = type_name_of(machine)
         known = self._opened.get((path, type_name))
         names = sorted({*operations_of(machine), *also, *(known.ids if known else ())})
+        how = None if mode is None else mode.value
         resource, ids = await self.system(
-            SystemOperation.OPEN, path, type_name, machine.version, names, timeout=timeout
+            SystemOperation.OPEN, path, type_name, machine.version, names, how, timeout=timeout
         )
         opened = Opened(resource, dict(zip(names, ids, strict=True)))
         self._opened[path, type_name] = opened
@@ -127,10 +132,11 @@ class Access:
         operation: SystemOperation,
         *args: object,
         consistency: Consistency = Consistency.LINEARIZABLE,
+        timeout: float | None = None,
     ) -> asyncio.Future[Any]:
         """Ask one of the system's queries."""
         self.check()
-        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency)
+        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency, timeout)
 
     def _forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""
@@ -204,7 +210,14 @@ class Resource(Generic[M]):
 
     async def open(self) -> Self:
         """Create the resource now rather than at its first use; returns the handle."""
-        await self._ready()
+        return await self._create(None, None)
+
+    async def _create(self, mode: Mode | None, timeout: Duration) -> Self:
+        """Make sure, by the cluster, that the resource is there, at a path in this ``mode``."""
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
+        self._opened = await self._access.open(
+            self._path, self._machine, mode=mode, timeout=seconds
+        )
         return self
 
     def __repr__(self) -> str:

@@ -6,8 +6,9 @@ from typing import Any, assert_type
 
 import copycat
 from copycat import Rejected
-from copycat.handles import Copycat, Node
+from copycat.handles import Copycat
 from copycat.machine import StateMachine, command, event, query
+from copycat.nodes import Node, NodeInfo, PathEvent
 from copycat.resources import AsyncLong, AsyncQueue, Claim, MapEvent, Resource, Taken, stateful
 from copycat.scopes import Held
 from copycat.types import Consistency, SessionState, Versioned
