@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 from .._core.calls import packer
 from ..errors import (
     ConfigurationError,
+    CopycatError,
     SerializationError,
     UnknownResourceError,
     WrongLoopError,
@@ -35,6 +36,9 @@ from ..types import Consistency, Mode, SessionState
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
+
+STALE_KEPT = 1024
+"""Deleted resources of which a client remembers where they were."""
 
 Duration = float | timedelta | None
 """Seconds, a timedelta, or None for the default."""
@@ -60,7 +64,8 @@ class Access:
         self._random = random
         self._pid = os.getpid()
         self._opened: dict[tuple[str, str], Opened] = {}
-        session.when_unknown(self._forget)
+        self._stale: dict[int, str] = {}  # deleted resources -> their paths, the latest few
+        session.when_unknown(self._missing, self.forget)
 
     def check(self) -> None:
         """Raise unless this is the loop (and the process) the client was opened in."""
@@ -138,12 +143,33 @@ class Access:
         self.check()
         return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency, timeout)
 
-    def _forget(self, resource: int) -> None:
+    def forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""
         for held in self.held.pop(resource, {}):
             held.lose("the resource was deleted")
         for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
             del self._opened[key]
+            self._stale[resource] = key[0]
+            if len(self._stale) > STALE_KEPT:
+                del self._stale[next(iter(self._stale))]
+
+    def _missing(self, resource: int, future: asyncio.Future[Any], error: CopycatError) -> None:
+        """An operation met no ``resource``: tell who waits also what is at its path by now."""
+        self.forget(resource)
+        path = self._stale.get(resource)
+        if path is None or self.session.state is SessionState.CLOSED:
+            future.set_exception(error)
+            return
+
+        def told(asked: asyncio.Future[Any]) -> None:
+            there = None if asked.cancelled() or asked.exception() else asked.result()
+            if not future.done():
+                future.set_exception(_stale_error(path, resource, there, error))
+
+        try:
+            self.ask_system(SystemOperation.INFO, path).add_done_callback(told)
+        except CopycatError:  # too much waits to be sent: then no more than this
+            future.set_exception(error)
 
 
 class Resource(Generic[M]):
@@ -280,8 +306,14 @@ class Resource(Generic[M]):
         future.add_done_callback(retrieved)
         return future
 
-    async def _ready(self, also: tuple[str, ...] = (), timeout: Duration = None) -> Opened:
-        opened = self._opened or self._access.known(self._path, self._machine)
+    async def _ready(
+        self, also: tuple[str, ...] = (), timeout: Duration = None, *, sure: bool = False
+    ) -> Opened:
+        """The resource as this handle opened it; if it did not, as another one of this client
+        did, unless it has to be ``sure`` to be there."""
+        opened = self._opened
+        if opened is None and not sure:
+            opened = self._access.known(self._path, self._machine)
         if opened is None or any(name not in opened.ids for name in also):
             seconds = self._timeout if timeout is None else seconds_of(timeout)
             opened = await self._access.open(self._path, self._machine, also=also, timeout=seconds)
@@ -294,12 +326,30 @@ class Resource(Generic[M]):
         operations = operations_of(self._machine)
         if operation not in operations and not is_dynamic(self._machine):
             raise UnknownResourceError(f"{self._machine.__name__} has no operation {operation!r}")
+        fresh = self._opened is None
+        await self._ready(() if operation in operations else (operation,), timeout)
+        try:
+            return await go_on()
+        except UnknownResourceError:
+            if not (fresh and self._renew()):
+                raise
         await self._ready(() if operation in operations else (operation,), timeout)
         return await go_on()
 
+    def _renew(self) -> bool:
+        """Whether a first use has to open the resource anew, and may.
+
+        What a handle begins with was perhaps opened by another one, long ago, and deleted since
+        then by another client. Nobody can say of a handle that was never used that it is stale.
+        """
+        if self._access.known(self._path, self._machine) is self._opened:
+            return False
+        self._opened = None
+        return True
+
     async def _listen(self, event: str) -> tuple[Registration, Inbox]:
         """Listen from now on; to be undone by ``unlisten``."""
-        opened = await self._ready()
+        opened = await self._ready(sure=True)
         inbox = Inbox()
         registration, told = self._session.listen(
             opened.resource, event, inbox.put, on_gap=inbox.end
@@ -355,6 +405,24 @@ class Resource(Generic[M]):
 
     def __exit__(self, *exc: object) -> None:
         """Never reached."""
+
+
+def _stale_error(path: str, resource: int, there: Any, error: CopycatError) -> CopycatError:
+    """What an operation of a stale handle fails with; ``there``: what `INFO` says of the path."""
+    if there is None or not there[3] or there[3] == resource:
+        stale = UnknownResourceError(
+            f"the resource at {path} (id {resource}) was deleted",
+            hint="make a new handle: its first use creates the resource again",
+        )
+    else:
+        stale = UnknownResourceError(
+            f"the resource at {path} (id {resource}) was deleted, and another one was created "
+            f"there: a {there[4]!r} with the id {there[3]}",
+            current=there[3],
+            hint="nothing is left of the old one; make a new handle to use the new one",
+        )
+    stale.applied = error.applied
+    return stale
 
 
 def seconds_of(duration: float | timedelta) -> float:
