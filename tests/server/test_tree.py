@@ -205,8 +205,7 @@ def test_the_tree_is_what_its_commands_made_of_it(seed: int) -> None:
     across snapshots; a member that replays the log has the same state to the byte, and whoever
     listens to a path heard just what became of it and its children."""
     life = Life(seed)
-    listened = life.chance.sample(life.deep, 3) + ["/", "/a"]
-    for path in dict.fromkeys(listened):
+    for path in dict.fromkeys([*life.chance.sample(life.deep, 3), "/", "/a"]):
         life.listen(path)
     for number in range(120):
         if number % 20 == 0:
