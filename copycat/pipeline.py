@@ -160,11 +160,10 @@ class Queries:
         """Whether there is a query to be sent."""
         return any(self.queued.values())
 
-    def flush(self, link: object, min_index: int, levels: Iterable[Consistency]) -> bytes:
-        """Frames to send over ``link`` with the queued queries of ``levels``."""
+    def flush(self, link: object, min_index: int) -> bytes:
+        """Frames to send over ``link`` with the queued queries."""
         frames: list[bytes] = []
-        for consistency in levels:
-            queued = self.queued[consistency]
+        for consistency, queued in self.queued.items():
             while queued and self._in_flight < QUERIES_IN_FLIGHT:
                 calls: deque[Call] = deque()
                 size = 0

@@ -64,8 +64,6 @@ EVENT_BYTES_UNCONFIRMED = 512 << 10
 CLOSE_TIMEOUT = 1.0
 REORDER_PAUSE = 0.002
 
-_ANY_MEMBER = (Consistency.SERIALIZABLE, Consistency.SEQUENTIAL)
-_ALL_LEVELS = tuple(Consistency)
 
 
 class Session:
@@ -393,8 +391,8 @@ class Session:
         if self._queries.waiting:
             where = link or self._route.any_link
             if where is not None:
-                levels = _ALL_LEVELS if link is not None else _ANY_MEMBER
-                asked = self._queries.flush(where, self.index, levels)
+                # Whoever has a leader can answer all of them, though we cannot reach that one.
+                asked = self._queries.flush(where, self.index)
                 if link is None:
                     where.send(asked)
                 else:

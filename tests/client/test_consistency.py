@@ -158,6 +158,26 @@ def test_linearizable_reads_fail_rather_than_be_stale(level: Consistency, role: 
     live(story)
 
 
+@pytest.mark.parametrize("role", ROLES[1:])
+def test_linearizable_reads_find_their_way_around_a_broken_path(role: str) -> None:
+    """Who cannot reach the leader asks a member that can; a write has no such way."""
+
+    async def story(stage: Stage) -> None:
+        stage.confine(stage.named(role))
+        for value in range(2, 5):
+            await stage.written(value)
+            for level in (LINEARIZABLE, LEASE, SEQUENTIAL):
+                found = await stage.register.at(consistency=level, timeout=20).get()
+                assert found == value or (level is SEQUENTIAL and found >= 1)
+        with pytest.raises(CopycatError) as caught:
+            await stage.register.at(timeout=3).set(9)
+        assert caught.value.retryable
+        stage.sim.crash(stage.named("leader"))
+        assert await stage.register.at(timeout=60).get() == 4
+
+    live(story)
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_sequential_reads_lag_but_never_go_back(role: str) -> None:
     """They are answered by a member that hears nobody, from what it had; but once this client has
