@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from .errors import WrongLoopError as WrongLoopError
     from .handles import Copycat as Copycat
     from .handles import CopycatClient as CopycatClient
-    from .handles import Node as Node
     from .machine import Commit as Commit
     from .machine import StateMachine as StateMachine
     from .machine import command as command
@@ -50,6 +49,9 @@ if TYPE_CHECKING:
     from .node import CopycatServer as CopycatServer
     from .node import connect as connect
     from .node import open as open
+    from .nodes import Node as Node
+    from .nodes import NodeInfo as NodeInfo
+    from .nodes import PathEvent as PathEvent
     from .resources import AsyncBarrier as AsyncBarrier
     from .resources import AsyncBoolean as AsyncBoolean
     from .resources import AsyncLatch as AsyncLatch
@@ -135,9 +137,11 @@ __all__ = [
     "NoLeaderError",
     "NoQuorumError",
     "Node",
+    "NodeInfo",
     "NondeterminismError",
     "OutcomeUnknownError",
     "OverloadedError",
+    "PathEvent",
     "Rejected",
     "Resource",
     "ResourceTypeError",
@@ -178,9 +182,10 @@ _HOMES = {
         "SerializationError SessionExpiredError StorageError UnavailableError "
         "UnknownResourceError WrongClusterError WrongLoopError"
     ),
-    "handles": "Copycat CopycatClient Node",
+    "handles": "Copycat CopycatClient",
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
+    "nodes": "Node NodeInfo PathEvent",
     "resources": (
         "AsyncBarrier AsyncBoolean AsyncLatch AsyncList AsyncLock AsyncLong AsyncMap "
         "AsyncMultiMap AsyncQueue AsyncReadWriteLock AsyncReference AsyncSemaphore AsyncSet "

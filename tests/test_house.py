@@ -36,7 +36,10 @@ MAY_IMPORT = {
     "resources": GROUND | SHARED | CLIENT | {"_core"},
     "cluster": GROUND | SHARED | CLIENT,
     "factories": {"resources"},
-    "handles": GROUND | SHARED | CLIENT | {"cluster", "factories", "resources"},
+    "machine_handle": GROUND | SHARED | CLIENT | {"resources"},
+    "nodes": GROUND | SHARED | CLIENT | {"resources", "machine_handle"},
+    "handles": GROUND | SHARED | CLIENT
+    | {"cluster", "factories", "resources", "machine_handle", "nodes"},
     "server": GROUND | SHARED | {"raft", "_core"},
     "node": GROUND | SHARED | CLIENT | {"raft", "_core", "network"}
     | {"resources", "cluster", "handles", "server"},
@@ -46,8 +49,8 @@ MAY_IMPORT = {
 ROOF = {"cli", "demo", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
-    "administration", "agreement", "applier", "desk", "executor", "member", "roster", "sessions",
-    "store", "system", "transfer", "tree",
+    "administration", "agreement", "applier", "desk", "executor", "listening", "member", "roster",
+    "sessions", "store", "system", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 from .._core.calls import packer
 from ..errors import (
     ConfigurationError,
+    CopycatError,
     SerializationError,
     UnknownResourceError,
     WrongLoopError,
@@ -31,10 +32,13 @@ from ..scopes import Held
 from ..serializer import Serializer
 from ..session import Session
 from ..system import SYSTEM_RESOURCE, SystemOperation
-from ..types import Consistency, SessionState
+from ..types import Consistency, Mode, SessionState
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
+
+STALE_KEPT = 1024
+"""Deleted resources of which a client remembers where they were."""
 
 Duration = float | timedelta | None
 """Seconds, a timedelta, or None for the default."""
@@ -60,7 +64,8 @@ class Access:
         self._random = random
         self._pid = os.getpid()
         self._opened: dict[tuple[str, str], Opened] = {}
-        session.when_unknown(self._forget)
+        self._stale: dict[int, str] = {}  # deleted resources -> their paths, the latest few
+        session.when_unknown(self._missing, self.forget)
 
     def check(self) -> None:
         """Raise unless this is the loop (and the process) the client was opened in."""
@@ -102,14 +107,19 @@ class Access:
         machine: type[StateMachine],
         *,
         also: tuple[str, ...] = (),
+        mode: Mode | None = None,
         timeout: float | None = None,
     ) -> Opened:
-        """Open, and if need be create, the resource; ``also`` names dynamic operations."""
+        """Open, and if need be create, the resource; ``also`` names dynamic operations.
+
+        In this ``mode`` the path has to be there or be created; None: as it is.
+        """
         type_name = type_name_of(machine)
         known = self._opened.get((path, type_name))
         names = sorted({*operations_of(machine), *also, *(known.ids if known else ())})
+        how = None if mode is None else mode.value
         resource, ids = await self.system(
-            SystemOperation.OPEN, path, type_name, machine.version, names, timeout=timeout
+            SystemOperation.OPEN, path, type_name, machine.version, names, how, timeout=timeout
         )
         opened = Opened(resource, dict(zip(names, ids, strict=True)))
         self._opened[path, type_name] = opened
@@ -127,17 +137,39 @@ class Access:
         operation: SystemOperation,
         *args: object,
         consistency: Consistency = Consistency.LINEARIZABLE,
+        timeout: float | None = None,
     ) -> asyncio.Future[Any]:
         """Ask one of the system's queries."""
         self.check()
-        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency)
+        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency, timeout)
 
-    def _forget(self, resource: int) -> None:
+    def forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""
         for held in self.held.pop(resource, {}):
             held.lose("the resource was deleted")
         for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
             del self._opened[key]
+            self._stale[resource] = key[0]
+            if len(self._stale) > STALE_KEPT:
+                del self._stale[next(iter(self._stale))]
+
+    def _missing(self, resource: int, future: asyncio.Future[Any], error: CopycatError) -> None:
+        """An operation met no ``resource``: tell who waits also what is at its path by now."""
+        self.forget(resource)
+        path = self._stale.get(resource)
+        if path is None or self.session.state is SessionState.CLOSED:
+            future.set_exception(error)
+            return
+
+        def told(asked: asyncio.Future[Any]) -> None:
+            there = None if asked.cancelled() or asked.exception() else asked.result()
+            if not future.done():
+                future.set_exception(_stale_error(path, resource, there, error))
+
+        try:
+            self.ask_system(SystemOperation.INFO, path).add_done_callback(told)
+        except CopycatError:  # too much waits to be sent: then no more than this
+            future.set_exception(error)
 
 
 class Resource(Generic[M]):
@@ -204,7 +236,14 @@ class Resource(Generic[M]):
 
     async def open(self) -> Self:
         """Create the resource now rather than at its first use; returns the handle."""
-        await self._ready()
+        return await self._create(None, None)
+
+    async def _create(self, mode: Mode | None, timeout: Duration) -> Self:
+        """Make sure, by the cluster, that the resource is there, at a path in this ``mode``."""
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
+        self._opened = await self._access.open(
+            self._path, self._machine, mode=mode, timeout=seconds
+        )
         return self
 
     def __repr__(self) -> str:
@@ -267,8 +306,14 @@ class Resource(Generic[M]):
         future.add_done_callback(retrieved)
         return future
 
-    async def _ready(self, also: tuple[str, ...] = (), timeout: Duration = None) -> Opened:
-        opened = self._opened or self._access.known(self._path, self._machine)
+    async def _ready(
+        self, also: tuple[str, ...] = (), timeout: Duration = None, *, sure: bool = False
+    ) -> Opened:
+        """The resource as this handle opened it; if it did not, as another one of this client
+        did, unless it has to be ``sure`` to be there."""
+        opened = self._opened
+        if opened is None and not sure:
+            opened = self._access.known(self._path, self._machine)
         if opened is None or any(name not in opened.ids for name in also):
             seconds = self._timeout if timeout is None else seconds_of(timeout)
             opened = await self._access.open(self._path, self._machine, also=also, timeout=seconds)
@@ -281,12 +326,30 @@ class Resource(Generic[M]):
         operations = operations_of(self._machine)
         if operation not in operations and not is_dynamic(self._machine):
             raise UnknownResourceError(f"{self._machine.__name__} has no operation {operation!r}")
+        fresh = self._opened is None
+        await self._ready(() if operation in operations else (operation,), timeout)
+        try:
+            return await go_on()
+        except UnknownResourceError:
+            if not (fresh and self._renew()):
+                raise
         await self._ready(() if operation in operations else (operation,), timeout)
         return await go_on()
 
+    def _renew(self) -> bool:
+        """Whether a first use has to open the resource anew, and may.
+
+        What a handle begins with was perhaps opened by another one, long ago, and deleted since
+        then by another client. Nobody can say of a handle that was never used that it is stale.
+        """
+        if self._access.known(self._path, self._machine) is self._opened:
+            return False
+        self._opened = None
+        return True
+
     async def _listen(self, event: str) -> tuple[Registration, Inbox]:
         """Listen from now on; to be undone by ``unlisten``."""
-        opened = await self._ready()
+        opened = await self._ready(sure=True)
         inbox = Inbox()
         registration, told = self._session.listen(
             opened.resource, event, inbox.put, on_gap=inbox.end
@@ -342,6 +405,24 @@ class Resource(Generic[M]):
 
     def __exit__(self, *exc: object) -> None:
         """Never reached."""
+
+
+def _stale_error(path: str, resource: int, there: Any, error: CopycatError) -> CopycatError:
+    """What an operation of a stale handle fails with; ``there``: what `INFO` says of the path."""
+    if there is None or not there[3] or there[3] == resource:
+        stale = UnknownResourceError(
+            f"the resource at {path} (id {resource}) was deleted",
+            hint="make a new handle: its first use creates the resource again",
+        )
+    else:
+        stale = UnknownResourceError(
+            f"the resource at {path} (id {resource}) was deleted, and another one was created "
+            f"there: a {there[4]!r} with the id {there[3]}",
+            current=there[3],
+            hint="nothing is left of the old one; make a new handle to use the new one",
+        )
+    stale.applied = error.applied
+    return stale
 
 
 def seconds_of(duration: float | timedelta) -> float:

@@ -11,7 +11,13 @@ import asyncio
 import math
 from typing import Any, ClassVar, TypeVar
 
-from ..errors import CopycatError, DeadlineError, OutcomeUnknownError, SessionExpiredError
+from ..errors import (
+    CopycatError,
+    DeadlineError,
+    OutcomeUnknownError,
+    SessionExpiredError,
+    UnknownResourceError,
+)
 from ..types import Consistency, SessionState
 from .base import Duration, Resource, seconds_of
 from .line import GRANTED, Claim, LineMachine
@@ -54,6 +60,7 @@ class Claims(Resource[M]):
 
     async def _claim(self, *, wait: bool, seconds: float) -> Any:
         """Make one claim, and wait for its grant."""
+        fresh = self._opened is None
         opened = await self._ready((), seconds)
         self._check_entry(opened.resource)
         claim = _Waiting(self._access.new_claim())
@@ -67,6 +74,9 @@ class Claims(Resource[M]):
             if grant:
                 had = self._have(claim.id, grant)
             return had
+        except UnknownResourceError:
+            if not (fresh and claim.gone is None and self._renew()):
+                raise
         except TimeoutError as problem:
             if isinstance(problem, CopycatError):
                 raise
@@ -75,6 +85,7 @@ class Claims(Resource[M]):
             self._session.unlisten(registration)
             if had is None and (wait or claim.maybe_granted):
                 self._quietly("release", [claim.id])
+        return await self._claim(wait=wait, seconds=seconds)
 
     async def _grant(self, claim: _Waiting, wait: bool, seconds: float) -> Any:
         claim.maybe_granted = True

@@ -268,7 +268,7 @@ class AsyncMap(Resource[MapMachine], Generic[K, V]):
         Raises `SessionExpiredError` if the session ended and changes may have been missed.
         """
         wanted = [] if key is None else [key]
-        opened = await self._ready()
+        opened = await self._ready(sure=True)
         inbox = Inbox()
         registration, _ = self._session.listen(
             opened.resource, CHANGED, inbox.put, shared=False, on_gap=inbox.end

@@ -298,7 +298,7 @@ class Applier:
     def _end(self, session: Session, index: int, *, expired: bool) -> None:
         self._out.ended.append(session.id)
         self._events.pop(session.id, None)
-        self.system.forget(session.id)
+        self.system.end(session.id)
         for instance in self.executor.instances():
             if expired:
                 self.executor.hook(instance, "on_expire", index, self.time_us, session.id)

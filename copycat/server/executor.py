@@ -248,10 +248,11 @@ class Executor:
         for _ in self._instances[id_].freeze()[1]:
             pass
 
-    def delete(self, id_: int) -> None:
-        """Forget an instance; its id is never given out again."""
-        self._instances.pop(id_, None)
-        self._forget_entries(id_)
+    def delete(self, ids: Iterable[int]) -> None:
+        """Forget these instances; their ids are never given out again."""
+        gone = [id_ for id_ in ids if self._instances.pop(id_, None) is not None]
+        if gone:
+            self._forget_entries(gone)
 
     def command(
         self,
@@ -327,7 +328,7 @@ class Executor:
         Deleting the path takes the fence away with the resource.
         """
         instance.fenced = reason
-        self._forget_entries(instance.id)
+        self._forget_entries([instance.id])
         self._runtime.retract(instance.id)
 
     def freeze(self) -> Iterator[bytes]:
@@ -425,8 +426,9 @@ class Executor:
                 log.error("%s raised %s", where, kind[2], exc_info=problem)
         return result_of(problem, instance.serializer, where)
 
-    def _forget_entries(self, id_: int) -> None:
-        for key in [key for key in self.table if key[0] == id_]:
+    def _forget_entries(self, ids: Iterable[int]) -> None:
+        gone = frozenset(ids)
+        for key in [key for key in self.table if key[0] in gone]:
             del self.table[key]
 
 

@@ -14,7 +14,7 @@ from copycat.ports import Random
 from copycat.testing.checkers import require_linearizable
 from copycat.testing.models import Model
 from copycat.testing.value_models import List, MultiMap, Reference, Set
-from copycat.types import Consistency, Mode
+from copycat.types import Consistency, Mode, SessionState
 
 from .crowd import CLIENTS_SUFFER, MEMBERS_SUFFER, SESSION_S, Crowd
 
@@ -86,7 +86,7 @@ def belongings(seed: int, seconds: float = 20.0) -> Crowd:
         await named.put(me, "mine", mode=mode)
         await asyncio.sleep(random.random())
         there = await here.contains(me), await named.get(me)
-        if cc.session.id == me:
+        if cc.session.id == me and cc.session.state is SessionState.CONNECTED:
             assert there == (True, "mine"), f"{there} of session {me}, which lives"
 
     async def judge(cc: CopycatClient) -> None:

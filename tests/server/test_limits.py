@@ -143,7 +143,7 @@ def test_listeners_of_a_session_are_limited(monkeypatch: pytest.MonkeyPatch) -> 
     assert system_call(state, unlisten, state.resource, "a")[0] == Status.OK
     assert system_call(state, listen, state.resource, "d")[0] == Status.OK
     assert system_call(state, SystemOperation.DELETE, "/t")[0] == Status.OK
-    assert state.applier.system._listening == {}
+    assert len(state.applier.system._listening) == 0
 
 
 def test_names_of_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

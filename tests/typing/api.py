@@ -6,8 +6,9 @@ from typing import Any, assert_type
 
 import copycat
 from copycat import Rejected
-from copycat.handles import Copycat, Node
+from copycat.handles import Copycat
 from copycat.machine import StateMachine, command, event, query
+from copycat.nodes import Node, NodeInfo, PathEvent
 from copycat.resources import (
     AsyncList,
     AsyncLong,
@@ -24,7 +25,7 @@ from copycat.resources import (
     stateful,
 )
 from copycat.scopes import Held
-from copycat.types import Consistency, SessionState, Versioned
+from copycat.types import Consistency, Mode, SessionState, Versioned
 
 
 class Bank(StateMachine):
@@ -95,8 +96,28 @@ async def resources(cc: Copycat) -> None:
     assert_type(await cc.election("/e").run(lead), str)
     async for state in cc.session.watch():
         assert_type(state, SessionState)
-    assert_type(await cc.create("/p"), Node)
+
+
+async def paths(cc: Copycat) -> None:
+    """So are paths, what is known of them, and what becomes of them."""
+    node = await cc.create("/p", mode=Mode.EPHEMERAL)
+    assert_type(node, Node)
+    assert_type(node.parent, Node | None)
     assert_type(await cc.create("/p", AsyncLong), AsyncLong)
+    assert_type(await cc.create("/p", Accounts, mode=Mode.EPHEMERAL), Accounts)
+    assert_type(await cc.create("/p", Bank), Bank)
+    assert_type(await node.create(Bank), Bank)
+    assert_type(await node.create(AsyncLong, timeout=1.0), AsyncLong)
+    assert_type(node.get(Accounts), Accounts)
+    assert_type(await node.info(), NodeInfo | None)
+    assert_type(await cc.children("/p", consistency=Consistency.SEQUENTIAL), list[Node])
+    assert_type(await node.delete(version=7), bool)
+    async for change in cc.listen("/p"):
+        assert_type(change, PathEvent)
+    async with node.listen() as changes:
+        assert_type(await anext(changes), PathEvent)
+    cc.get("/p", Bank)  # type: ignore[type-var]
+    await cc.create("/p", int)  # type: ignore[type-var]
 
 
 def lazily(problem: Rejected) -> None:
