@@ -32,7 +32,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import lz4.block
+import lz4.block  # type: ignore[import-untyped, unused-ignore]
 
 from .._core.kernel import crc32
 from ..errors import CorruptLogError, WrongClusterError
