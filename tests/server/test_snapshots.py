@@ -7,6 +7,7 @@ import random
 import pytest
 
 from copycat.errors import CorruptLogError, WrongClusterError
+from copycat.server import snapshot_file
 from copycat.server.snapshots import SnapshotInfo, Snapshots
 from copycat.testing.disk import SimulatedDisk
 
@@ -93,11 +94,14 @@ def test_pieces_received_in_order_become_the_same_snapshot() -> None:
 
 
 @pytest.mark.parametrize("version", [b"02", b"06"])
-def test_another_format_is_refused_by_its_name(version: bytes) -> None:
+def test_another_format_is_refused_by_its_name(
+    version: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that an older or newer Copycat wrote is no damage, and the error says so."""
     disk = SimulatedDisk()
-    info = Snapshots(disk, CLUSTER).save(10, 1, b"body")
-    disk.open(info.name).pwrite(version, 6)
+    with monkeypatch.context() as another:
+        another.setattr(snapshot_file, "_MAGIC", b"CCSNAP" + version)
+        Snapshots(disk, CLUSTER).save(10, 1, b"body")
     with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 05"):
         newest(disk)
 
