@@ -8,6 +8,7 @@ own; entries replay through here. What the outside has to hear is collected in `
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -69,6 +70,7 @@ class Applier:
         self.sessions = SessionTable()
         self.timers: list[tuple[int, int, int, str, bytes]] = []  # due_us, nth, resource, op, args
         self._timers_made = 0
+        self._timers_of: dict[int, int] = {}  # resource -> how many timers it has
         self._events: dict[int, list[list[object]]] = {}  # session -> [[resource, event, value]]
         self._out = Applied()
         self._pack = Serializer(opaque=True).pack
@@ -167,6 +169,14 @@ class Applier:
         due = self.time_us + max(1, delay_us)
         timer = (due, self._timers_made, resource, operation, arguments)
         heapq.heappush(self.timers, timer)
+        self._timers_of[resource] = self._timers_of.get(resource, 0) + 1
+
+    def unschedule(self, resources: list[int]) -> None:
+        """Take back all that ``resources``, which are gone, had scheduled."""
+        gone = {resource for resource in resources if self._timers_of.pop(resource, 0)}
+        if gone:
+            self.timers = [timer for timer in self.timers if timer[2] not in gone]
+            heapq.heapify(self.timers)
 
     def retract(self, resource: int) -> None:
         """Take back what ``resource`` published and did not send yet, and all that it scheduled."""
@@ -176,8 +186,7 @@ class Applier:
                 self._events[session] = kept
             else:
                 del self._events[session]
-        self.timers = [timer for timer in self.timers if timer[2] != resource]
-        heapq.heapify(self.timers)
+        self.unschedule([resource])
         # How many were made on the way down is not certain to be the same; their order is all that
         # the numbers are for.
         self._timers_made = max((timer[1] for timer in self.timers), default=0)
@@ -277,6 +286,9 @@ class Applier:
         """Timers that are due, then sessions that are overdue, each in deterministic order."""
         while self.timers and self.timers[0][0] <= self.time_us:
             _, _, resource, operation, arguments = heapq.heappop(self.timers)
+            self._timers_of[resource] -= 1
+            if not self._timers_of[resource]:
+                del self._timers_of[resource]
             self.executor.timer(resource, operation, arguments, index, self.time_us)
         for session in self.sessions.expired(self.time_us):
             self._end(session, index, expired=True)
@@ -322,6 +334,7 @@ class Applier:
         index, time_us, timers_made, timers, sessions, system, instances = self._unpack(image)
         self.index, self.time_us, self._timers_made = index, time_us, timers_made
         self.timers = [tuple(timer) for timer in timers]  # sorted, hence a heap
+        self._timers_of = dict(Counter(timer[2] for timer in self.timers))
         self.sessions = SessionTable(map(Session.from_image, sessions))
         self._events.clear()
         self._out = Applied()

@@ -56,6 +56,7 @@ class State(Protocol):
 
     def image(self) -> bytes: ...
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def unschedule(self, resources: list[int]) -> None: ...
 
 
 class System:
@@ -227,9 +228,11 @@ class System:
         for _, place in gone:
             if place.resource:
                 self._tell_of_deletion(place.resource)
-        self._executor.delete([place.resource for _, place in gone if place.resource])
-        if path != "/":
-            for each, _ in gone:
+        resources = [place.resource for _, place in gone if place.resource]
+        self._executor.delete(resources)
+        self._state.unschedule(resources)
+        for each, _ in gone:
+            if each != "/":  # which stays
                 self._tell_of_path(EventType.DELETED, each)
         return bool(gone)
 
