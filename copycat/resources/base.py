@@ -214,25 +214,27 @@ class Resource(Generic[M]):
         operations = operations_of(self._machine)
         if operation not in operations and not is_dynamic(self._machine):
             raise UnknownResourceError(f"{self._machine.__name__} has no operation {operation!r}")
+        also = () if operation in operations else (operation,)
         fresh = self._opened is None
-        await self._ready(() if operation in operations else (operation,), timeout)
+        opened = await self._ready(also, timeout)
         try:
             return await go_on()
         except UnknownResourceError:
-            if not (fresh and self._renew()):
+            if not (fresh and self._renew(opened)):
                 raise
-        await self._ready(() if operation in operations else (operation,), timeout)
+        await self._ready(also, timeout)
         return await go_on()
 
-    def _renew(self) -> bool:
-        """Whether a first use has to open the resource anew, and may.
+    def _renew(self, opened: Opened) -> bool:
+        """Whether a first use, which began with ``opened``, may begin again.
 
         What a handle begins with was perhaps opened by another one, long ago, and deleted since
         then by another client. Nobody can say of a handle that was never used that it is stale.
         """
-        if self._access.known(self._path, self._machine) is self._opened:
-            return False
-        self._opened = None
+        if self._opened is opened:
+            if self._access.known(self._path, self._machine) is opened:
+                return False
+            self._opened = None
         return True
 
     async def _listen(self, event: str) -> tuple[Registration, Inbox]:
