@@ -47,7 +47,7 @@ class Access:
         self._pid = os.getpid()
         self._opened: dict[tuple[str, str], Opened] = {}
         self._stale: dict[int, str] = {}  # deleted resources -> their paths, the latest few
-        session.when_unknown(self._missing, self.forget)
+        session.when_unknown(self._missing, self.forget, self._name_of)
 
     def check(self) -> None:
         """Raise unless this is the loop (and the process) the client was opened in."""
@@ -135,6 +135,12 @@ class Access:
             if len(self._stale) > STALE_KEPT:
                 del self._stale[next(iter(self._stale))]
 
+    def _name_of(self, resource: int) -> str:
+        """What to call a resource in an error."""
+        paths = (path for (path, _), known in self._opened.items() if known.resource == resource)
+        path = next(paths, None) or self._stale.get(resource)
+        return f"resource {resource}" if path is None else _called(path, resource)
+
     def _missing(self, resource: int, future: asyncio.Future[Any], error: CopycatError) -> None:
         """An operation met no ``resource``: tell who waits also what is at its path by now."""
         self.forget(resource)
@@ -154,17 +160,21 @@ class Access:
             future.set_exception(error)
 
 
+def _called(path: str, resource: int) -> str:
+    return f"the resource at {path} (id {resource})"
+
+
 def _stale_error(path: str, resource: int, there: Any, error: CopycatError) -> CopycatError:
     """What an operation of a stale handle fails with; ``there``: what `INFO` says of the path."""
     if there is None or not there[3] or there[3] == resource:
         stale = UnknownResourceError(
-            f"the resource at {path} (id {resource}) was deleted",
+            f"{_called(path, resource)} was deleted",
             hint="make a new handle: its first use creates the resource again",
         )
     else:
         stale = UnknownResourceError(
-            f"the resource at {path} (id {resource}) was deleted, and another one was created "
-            f"there: a {there[4]!r} with the id {there[3]}",
+            f"{_called(path, resource)} was deleted, and another one was created there: a "
+            f"{there[4]!r} with the id {there[3]}",
             current=there[3],
             hint="nothing is left of the old one; make a new handle to use the new one",
         )
