@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .._core.calls import run_commands
@@ -70,7 +70,7 @@ class Applier:
         self.sessions = SessionTable()
         self.timers: list[tuple[int, int, int, str, bytes]] = []  # due_us, nth, resource, op, args
         self._timers_made = 0
-        self._timers_of: dict[int, int] = {}  # resource -> how many timers it has
+        self._timers_of: dict[int, int] = {}  # resource -> how many of them
         self._events: dict[int, list[list[object]]] = {}  # session -> [[resource, event, value]]
         self._out = Applied()
         self._pack = Serializer(opaque=True).pack
@@ -171,8 +171,8 @@ class Applier:
         heapq.heappush(self.timers, timer)
         self._timers_of[resource] = self._timers_of.get(resource, 0) + 1
 
-    def unschedule(self, resources: list[int]) -> None:
-        """Take back all that ``resources``, which are gone, had scheduled."""
+    def retire(self, resources: Iterable[int]) -> None:
+        """These were deleted: what they have scheduled will not be run."""
         gone = {resource for resource in resources if self._timers_of.pop(resource, 0)}
         if gone:
             self.timers = [timer for timer in self.timers if timer[2] not in gone]
@@ -186,7 +186,7 @@ class Applier:
                 self._events[session] = kept
             else:
                 del self._events[session]
-        self.unschedule([resource])
+        self.retire([resource])
         # How many were made on the way down is not certain to be the same; their order is all that
         # the numbers are for.
         self._timers_made = max((timer[1] for timer in self.timers), default=0)

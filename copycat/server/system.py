@@ -56,7 +56,7 @@ class State(Protocol):
 
     def image(self) -> bytes: ...
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
-    def unschedule(self, resources: list[int]) -> None: ...
+    def retire(self, resources: Iterable[int]) -> None: ...
 
 
 class System:
@@ -230,7 +230,7 @@ class System:
                 self._tell_of_deletion(place.resource)
         resources = [place.resource for _, place in gone if place.resource]
         self._executor.delete(resources)
-        self._state.unschedule(resources)
+        self._state.retire(resources)
         for each, _ in gone:
             if each != "/":  # which stays
                 self._tell_of_path(EventType.DELETED, each)
