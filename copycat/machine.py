@@ -412,6 +412,8 @@ def _checked_machine(given: object) -> type[StateMachine]:
     hint = "give a class that inherits from copycat.StateMachine"
     if isinstance(given, StateMachine):
         hint = f"give the class, not an instance: {type(given).__name__}; members make their own"
+    elif isinstance(machine := getattr(given, "machine", None), type):
+        hint = f"it is a resource: members need its machine, {machine.__name__}"
     elif isinstance(given, str):
         hint += '; names as in "module:Class" are for configuration files and copycat serve'
     raise ConfigurationError(f"machines= has {given!r}, which is no StateMachine class", hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
 import copycat
@@ -57,6 +58,12 @@ class Accounts(Resource[Bank]):
         """Pay one."""
         return int(await self.submit("transfer", "house", who))
 
+    async def payments(self) -> AsyncIterator[int]:
+        """What is paid."""
+        async for src, _, amount in self.events(Bank.moved):
+            assert_type(src, str)
+            yield amount
+
 
 async def machines(cc: Copycat) -> None:
     """Handles of machines have the parameters and results of their bodies."""
@@ -74,6 +81,10 @@ async def machines(cc: Copycat) -> None:
         assert_type(amount, int)
     assert_type(cc.get("/x", Accounts), Accounts)
     assert_type(await cc.get("/x", Accounts).pay("bob"), int)
+    accounts = cc.get("/x", Accounts).at(consistency=Consistency.SEQUENTIAL, timeout=1)
+    assert_type(accounts, Accounts)
+    async for amount in accounts.payments():
+        assert_type(amount, int)
 
 
 async def resources(cc: Copycat) -> None:
