@@ -1,0 +1,122 @@
+"""Those few methods of clients, nodes and clusters whose types no generator could know.
+
+What takes a class and gives a handle of it is here; everything else is generated. It serves the
+twins of the same names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from .. import handles, node
+from ..errors import MisuseError
+from ..machine import Blocking, StateMachine
+from ..testing.local_cluster import LocalCluster
+from .base import Handle, Twin
+from .machines import Machine, machine_handle
+from .opening import Opening
+
+if TYPE_CHECKING:
+    from .twins.handles import CopycatClient, Node
+
+B = TypeVar("B", bound=Blocking)
+H = TypeVar("H", bound=Handle)
+M = TypeVar("M", bound=StateMachine)
+
+
+class Client(Twin):
+    """What gives handles by their class."""
+
+    @property
+    def _async(self) -> handles.Copycat:
+        return self._as(handles.Copycat)
+
+    @overload
+    def machine(self, path: str, machine: type[B]) -> B: ...
+    @overload
+    def machine(self, path: str, machine: type[M]) -> Machine[M]: ...
+    def machine(self, path: str, machine: type[Any]) -> Any:
+        """A handle of your own machine: its operations as blocking calls, its events to iterate.
+
+        For operations that type checkers know, say once ``class CalmBank(copycat.sync.Blocking,
+        Bank): pass`` and ask for that.
+        """
+        return machine_handle(self._portal, self._async, path, machine)
+
+    def get(self, path: str, type_: type[H]) -> H:
+        """A handle by its class: one of `copycat.sync`, or your own `copycat.sync.Resource`."""
+        if not (isinstance(type_, type) and issubclass(type_, Handle)):
+            raise MisuseError(
+                f"get() takes a Resource class of copycat.sync, not {type_!r}",
+                hint="machines of your own have cc.machine(path, MyMachine)",
+            )
+        return type_._at(self._portal, self._async, path)
+
+    @overload
+    def create(self, path: str) -> Node: ...
+    @overload
+    def create(self, path: str, type_: type[H]) -> H: ...
+    def create(self, path: str, type_: type[Any] | None = None) -> Any:
+        """Create ``path`` with all above it and, with a type, the resource there."""
+        if type_ is not None:
+            return self.get(path, type_).open()
+        from .twins.handles import Node  # it stands on this module
+
+        return Node(self._portal, self._run(self._async.create(path)))
+
+
+class Position(Twin):
+    """What a node gives by class."""
+
+    @property
+    def _async(self) -> handles.Node:
+        return self._as(handles.Node)
+
+    def get(self, type_: type[H]) -> H:
+        """A handle of the resource here."""
+        here = self._async
+        return Client(self._portal, here._copycat).get(here.path, type_)
+
+    @overload
+    def create(self) -> Node: ...
+    @overload
+    def create(self, type_: type[H]) -> H: ...
+    def create(self, type_: type[Any] | None = None) -> Any:
+        """Create the path and, with a type, the resource there."""
+        here = self._async
+        client = Client(self._portal, here._copycat)
+        return client.create(here.path) if type_ is None else client.create(here.path, type_)
+
+
+class Embedded(Twin):
+    """A member inside this process."""
+
+    @property
+    def _async(self) -> node.CopycatServer:
+        return self._as(node.CopycatServer)
+
+    @property
+    def failed(self) -> BaseException | None:
+        """The error, when the member had to stop by itself (a bad disk, say)."""
+        failed = self._async.failed
+        return failed.result() if failed is not None and failed.done() else None
+
+
+class Playground(Twin):
+    """A cluster in this process."""
+
+    @property
+    def _async(self) -> LocalCluster:
+        return self._as(LocalCluster)
+
+    def connect(self, **options: Any) -> Opening[CopycatClient]:
+        """Another client: ``with cluster.connect() as cc``; options as in `copycat.sync.connect`.
+
+        It has a thread of its own. ``only`` names the members it may know.
+        """
+        from .twins.handles import CopycatClient
+
+        return Opening(self._async.connect(**options), "sync.connect(...)", CopycatClient)
+
+
+__all__ = ["Client", "Embedded", "Playground", "Position"]
