@@ -1,8 +1,8 @@
 """Copycat: locks, leader election, maps, counters and your own replicated classes.
 
 Strongly consistent, inside your asyncio process. Start with `open`, `connect` or `local_cluster`;
-blocking code finds them in `copycat.sync`. The README shows how, ARCHITECTURE.md why. Importing this costs next to nothing: each name is
-imported from its home when it is first asked for.
+blocking code finds them in `copycat.sync`. The README shows how, ARCHITECTURE.md why. Importing
+this costs next to nothing: each name is imported from its home when it is first asked for.
 """
 
 from importlib import import_module

@@ -34,7 +34,7 @@ def public_functions(cls: type[Any]) -> list[Function]:
         for node in node_of(cls).body
         if isinstance(node, Function)
         and (not node.name.startswith("_") or node.name in ENTRANCES)
-        and (only is None or node.name in only)
+        and (only is None or node.name in only or node.name in ENTRANCES)
         and not decorators(node) & {"setter", "classmethod", "staticmethod"}
     ]
 

@@ -5,7 +5,8 @@ The blocking twins of what is there; see `copycat.sync`.
 
 from __future__ import annotations
 
-from typing import Generic
+from types import TracebackType
+from typing import Generic, Self
 
 from ...resources.base import Duration
 from ...resources.line import Claim
@@ -49,6 +50,20 @@ class Taken(Held, Generic[T]):
     def nack(self) -> None:
         """Return it for somebody else to take; goes on even if the waiting for it is cancelled."""
         self._run(self._async.nack())
+
+    def __enter__(self) -> Self:
+        self._run(self._async.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._portal.inherited:
+            return
+        self._run(self._async.__aexit__(exc_type, exc, traceback))
 
 
 class Queue(Handle, Generic[T]):
