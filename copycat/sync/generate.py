@@ -24,7 +24,7 @@ from ..resources.lockable import Lockable
 from ..session import Session
 from ..testing.local_cluster import LocalCluster
 from .translate import class_source, function_source, is_asynchronous
-from .words import WHOLE, Vocabulary, by_hand
+from .words import HAND_WRITTEN, WHOLE, Vocabulary
 
 HERE = Path(__file__).parent
 INSIDE = (Lockable, rwlock.ReadWriteSide, Session, LocalCluster)
@@ -114,6 +114,7 @@ def _imports(code: str, module: ModuleType, own: set[str], words: Vocabulary) ->
     originals = {words.original(name): name for name in words.classes}
     lines: set[str] = set()
     known = _imported(module)
+    stands = {where.partition(".")[2] for where in HAND_WRITTEN.values()}
     helpers = {"Twin": "..base", "plain": "..base", "Opening": "..opening"}
     for name in used - own - {"self", "each", "found", "key", "_kind"}:
         if name in helpers:
@@ -127,7 +128,7 @@ def _imports(code: str, module: ModuleType, own: set[str], words: Vocabulary) ->
             lines.add("from typing import Any")
         elif name == "Iterator":
             lines.add("from collections.abc import Iterator")
-        elif name in words.twins.values() or _is_by_hand(name):
+        elif name in words.twins.values() or name in stands:
             lines.add(f"from {words.home(name)} import {name}")
         elif name in known:
             lines.add(known[name])
@@ -159,15 +160,6 @@ def _imported(module: ModuleType) -> dict[str, str]:
 def _relative(name: str) -> str:
     """A module of ours as seen from a file of the twins."""
     return "..." + name.partition(".")[2]
-
-
-def _is_by_hand(name: str) -> bool:
-    stands = [by_hand(cls) for cls in _every_base()]
-    return any(each is not None and each.__name__ == name for each in stands)
-
-
-def _every_base() -> set[type[Any]]:
-    return {base for cls in classes() for base in cls.__mro__}
 
 
 def _is_local(name: str, code: str) -> bool:
