@@ -115,10 +115,11 @@ class Turns(Handle):
             return
         turns = self._async
         held = self._left(turns)
-        if held is None or held.released:
+        if held is None:
             return
         was_lost = held.lost.is_set()
-        self._run(_returned(turns, held))
+        if not held.released:
+            self._run(_returned(turns, held))
         if was_lost and exc is None:
             raise held._error(held._reason)
         if was_lost and exc is not None:
