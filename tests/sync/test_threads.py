@@ -142,17 +142,16 @@ def test_scopes_nest(cc: sync.CopycatClient) -> None:
 
 def test_a_loss_is_told(cc: sync.CopycatClient) -> None:
     """A lost lock sets ``lost``, fails ``check()`` and the end of the ``with``; errors win."""
-    with pytest.raises(copycat.LockLost) as caught:
-        with cc.lock("/gone") as held:
-            assert not held.lost.wait(0.01)
-            with ThreadPoolExecutor(1) as pool:
-                waiting = pool.submit(held.lost.wait, 10)
-                assert cc.delete("/gone")
-                assert waiting.result(10)
-            assert held.lost.is_set()
-            assert held.remaining() == 0
-            with pytest.raises(copycat.LockLost):
-                held.check()
+    with pytest.raises(copycat.LockLost) as caught, cc.lock("/gone") as held:
+        assert not held.lost.wait(0.01)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(held.lost.wait, 10)
+            assert cc.delete("/gone")
+            assert waiting.result(10)
+        assert held.lost.is_set()
+        assert held.remaining() == 0
+        with pytest.raises(copycat.LockLost):
+            held.check()
     assert caught.value.token == held.token
     with pytest.raises(KeyError) as own, cc.lock("/gone2") as held:
         cc.delete("/gone2")
@@ -296,7 +295,7 @@ def test_iterators_are_plain(cc: sync.CopycatClient) -> None:
 
 
 def test_users_machines_are_called(cc: sync.CopycatClient) -> None:
-    """Operations, defaults, refusals and events of a user's class; and a client half of one's own."""
+    """Operations, defaults, refusals and events of a user's class; a client half of one's own."""
     bank = cc.machine("/bank", Bank)
     calm = cc.machine("/bank", CalmBank)
     assert bank.deposit("ann", 5) == 5

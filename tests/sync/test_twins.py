@@ -1,4 +1,4 @@
-"""What is generated is what the sources say, and nothing that is awaited lacks its blocking twin."""
+"""What is generated is what the sources say, and nothing that is awaited lacks its twin."""
 
 from __future__ import annotations
 
