@@ -4,8 +4,8 @@
 
     python -m benchmarks.blocking --callers 1,4,16 --seconds 3
 
-Three real server processes with fsync, 64-byte values, both in turns. "calls/wake" is how many calls
-of all threads the loop found when it was woken. Look at the ratio, not at the rates.
+Three real server processes with fsync, 64-byte values, both in turns. "calls/wake" is how many
+calls of all threads the loop found when it was woken. Look at the ratio, not at the rates.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ class Opening(Generic[E]):
         if self._portal is not None:
             raise MisuseError(f"this {self._what} is open already", hint="call it again")
         self._portal = portal = Portal(self._what)
-        portal.start()
         try:
+            portal.start()
             inside = portal.run(self._opening.__aenter__())
         except BaseException:
             self._portal = None

@@ -91,6 +91,7 @@ class Portal:
         back what it returned. ``mine`` counts as held by the task that does the work.
         """
         try:
+            self.check()
             refuse_in_a_loop()
         except MisuseError:
             work.close()
@@ -146,6 +147,7 @@ class Portal:
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._ready.set()
+        self._drain()  # what was posted before there was a loop to wake
         await self._stopping.wait()
 
     def _stop(self) -> None:

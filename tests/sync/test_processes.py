@@ -42,6 +42,8 @@ def test_a_child_is_refused_and_its_parent_unharmed() -> None:
             cc = cluster.client
             m, lock = cc.map("/m"), cc.lock("/l")
             m.put("k", 1)
+            states = cc.session.watch()
+            next(states)
             with lock as held:
                 for way in ("exit", "leave", "os._exit"):
                     child = os.fork()
@@ -52,7 +54,8 @@ def test_a_child_is_refused_and_its_parent_unharmed() -> None:
                         held.check()
                         continue
                     uses = (lambda: m.get("k"), lambda: cc.long("/n"), held.check, cc.close,
-                            lambda: next(m.watch()), lambda: cc.session.state, lock.acquire,
+                            lambda: next(m.watch()), lambda: next(states),
+                            lambda: cc.session.state, lock.acquire,
                             lambda: held.lost.is_set(), lambda: cluster.kill("n1"))
                     began = time.monotonic()
                     for use in uses:
