@@ -13,7 +13,6 @@ import inspect
 import re
 import textwrap
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 from .words import BY_HAND, IN_THE_LOOP, ONLY, UNDO, Vocabulary
@@ -50,7 +49,6 @@ def is_asynchronous(cls: type[Any]) -> bool:
     )
 
 
-@cache
 def node_of(thing: Any) -> Any:
     """The definition of a class or a function."""
     return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
