@@ -66,9 +66,9 @@ class Handle(Twin):
     _kind: ClassVar[type[resources.Resource[Any]]]
 
     @classmethod
-    def _at(cls, portal: Portal, client: handles.Copycat, path: str) -> Self:
+    def _at(cls, portal: Portal, access: resources.Access, path: str) -> Self:
         """A handle of the resource at ``path``."""
-        return cls(portal, client.get(path, cls._kind))
+        return cls(portal, cls._kind(access, path))
 
     @property
     def _async(self) -> resources.Resource[Any]:
@@ -118,7 +118,7 @@ class Resource(Handle, Generic[M]):
     machine: ClassVar[type[StateMachine]]
 
     @classmethod
-    def _at(cls, portal: Portal, client: handles.Copycat, path: str) -> Self:
+    def _at(cls, portal: Portal, access: resources.Access, path: str) -> Self:
         machine = getattr(cls, "machine", None)
         if not isinstance(machine, type):
             raise MisuseError(
@@ -126,7 +126,7 @@ class Resource(Handle, Generic[M]):
                 hint="write  machine = YourMachine  in the class",
             )
         # A handle of a machine is a resource too, whatever its static type says.
-        return cls(portal, client.machine(path, machine))
+        return cls(portal, handles.MachineHandle(access, path, machine))
 
 
 def plain(value: Any) -> Any:

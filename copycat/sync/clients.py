@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from .. import handles, node
 from ..errors import MisuseError
 from ..machine import Blocking, StateMachine
+from ..resources import Access
 from ..testing.local_cluster import LocalCluster
 from .base import Handle, Twin
 from .machines import Machine, machine_handle
 from .opening import Opening
+from .portal import Portal
 
 if TYPE_CHECKING:
     from .twins.handles import CopycatClient, Node
@@ -45,12 +47,7 @@ class Client(Twin):
 
     def get(self, path: str, type_: type[H]) -> H:
         """A handle by its class: one of `copycat.sync`, or your own `copycat.sync.Resource`."""
-        if not (isinstance(type_, type) and issubclass(type_, Handle)):
-            raise MisuseError(
-                f"get() takes a Resource class of copycat.sync, not {type_!r}",
-                hint="machines of your own have cc.machine(path, MyMachine)",
-            )
-        return type_._at(self._portal, self._async, path)
+        return _handle(self._portal, self._async._access, path, type_)
 
     @overload
     def create(self, path: str) -> Node: ...
@@ -75,7 +72,7 @@ class Position(Twin):
     def get(self, type_: type[H]) -> H:
         """A handle of the resource here."""
         here = self._async
-        return Client(self._portal, here._copycat).get(here.path, type_)
+        return _handle(self._portal, here._copycat._access, here.path, type_)
 
     @overload
     def create(self) -> Node: ...
@@ -83,9 +80,11 @@ class Position(Twin):
     def create(self, type_: type[H]) -> H: ...
     def create(self, type_: type[Any] | None = None) -> Any:
         """Create the path and, with a type, the resource there."""
-        here = self._async
-        client = Client(self._portal, here._copycat)
-        return client.create(here.path) if type_ is None else client.create(here.path, type_)
+        if type_ is not None:
+            return self.get(type_).open()
+        from .twins.handles import Node  # it stands on this module
+
+        return Node(self._portal, self._run(self._async.create()))
 
 
 class Embedded(Twin):
@@ -117,6 +116,15 @@ class Playground(Twin):
         from .twins.handles import CopycatClient
 
         return Opening(self._async.connect(**options), "sync.connect(...)", CopycatClient)
+
+
+def _handle(portal: Portal, access: Access, path: str, type_: type[H]) -> H:
+    if not (isinstance(type_, type) and issubclass(type_, Handle)):
+        raise MisuseError(
+            f"get() takes a Resource class of copycat.sync, not {type_!r}",
+            hint="machines of your own have cc.machine(path, MyMachine)",
+        )
+    return type_._at(portal, access, path)
 
 
 __all__ = ["Client", "Embedded", "Playground", "Position"]

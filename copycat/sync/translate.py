@@ -160,6 +160,7 @@ class Translation:
         self._original = function
         self._words = words
         self._class = cls.__name__
+        self._item = self._yielded(cls)
         self._where = f"{cls.__module__}.{cls.__name__}.{function.name}"
 
     def twin(self) -> ast.FunctionDef:
@@ -169,6 +170,8 @@ class Translation:
         node = ast.FunctionDef(**fields)
         node.name = ENTRANCES.get(node.name, node.name)
         try:
+            if node.name == "__iter__":
+                node.returns = expression(f"AsyncIterator[{self._item}]")
             self._words.twin(node)
             if "overload" in decorators(node):
                 return node
@@ -194,6 +197,8 @@ class Translation:
             value = f"self._async.{original.name}"
             away = f"self._do(lambda: {value})"
             yield from self._wrapped(away if self._class in IN_THE_LOOP else value, returns)
+        elif original.name == "__aiter__":
+            yield "return self._iterate(self._async)"
         elif original.name == "__aexit__":
             yield "if self._portal.inherited:"
             yield "    return"
@@ -214,6 +219,14 @@ class Translation:
             yield from self._wrapped(call, returns)
         else:
             yield from self._wrapped(f"self._do(lambda: {call})", returns)
+
+    def _yielded(self, cls: type[Any]) -> str:
+        """What iterating over the class gives."""
+        found = iterated(self._original)
+        for node in node_of(cls).body if found is None else ():
+            if isinstance(node, Function) and node.name == "__anext__":
+                found = node.returns
+        return "Any" if found is None else ast.unparse(found)
 
     def _returns(self, name: str) -> bool:
         returns = self._original.returns
