@@ -23,12 +23,14 @@ from ..resources import rwlock
 from ..resources.lockable import Lockable
 from ..session import Session
 from ..testing.local_cluster import LocalCluster
-from .translate import class_source, function_source, is_asynchronous
+from .translate import class_source, function_source, is_asynchronous, public_functions
 from .words import HAND_WRITTEN, WHOLE, Vocabulary
 
 HERE = Path(__file__).parent
 INSIDE = (Lockable, rwlock.ReadWriteSide, Session, LocalCluster)
 """Not exported, but within reach of those that are."""
+INNER = ("RunningMember",)
+"""Given out by a local cluster as it is, for tests to look at."""
 OPENINGS = {
     "connect": "CopycatClient", "open": "CopycatServer", "local_cluster": "LocalCluster",
 }  # fmt: skip
@@ -62,9 +64,32 @@ def classes() -> list[type[Any]]:
     """All classes that need a twin of their own, in the order of their sources."""
     exported = [getattr(copycat, name) for name in copycat.__all__]
     found = {each for each in exported if inspect.isclass(each) and is_asynchronous(each)}
-    found |= set(INSIDE)
+    pending = [*found, *INSIDE]
+    while pending:
+        cls = pending.pop()
+        found.add(cls)
+        pending += [each for each in _given_out(cls) if each not in found]
     wanted = [cls for cls in found if cls.__name__ not in WHOLE]
     return sorted(wanted, key=lambda cls: (cls.__module__, inspect.getsourcelines(cls)[1]))
+
+
+def _given_out(cls: type[Any]) -> list[type[Any]]:
+    """The classes of what its functions return that need twins as well."""
+    known = vars(importlib.import_module(cls.__module__))
+    names = {
+        node.id
+        for function in public_functions(cls)
+        if function.returns is not None
+        for node in ast.walk(function.returns)
+        if isinstance(node, ast.Name)
+    }
+    given = [known[name] for name in sorted(names) if inspect.isclass(known.get(name))]
+    return [
+        each
+        for each in given
+        if each.__module__.startswith("copycat.") and each.__name__ not in INNER
+        and is_asynchronous(each)
+    ]  # fmt: skip
 
 
 def sources() -> dict[str, str]:

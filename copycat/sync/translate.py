@@ -256,4 +256,10 @@ class Translation:
             raise LookupError(f"a result of type {said_}")
 
 
-__all__ = ["Untranslatable", "class_source", "function_source", "is_asynchronous"]
+__all__ = [
+    "Untranslatable",
+    "class_source",
+    "function_source",
+    "is_asynchronous",
+    "public_functions",
+]
