@@ -1,14 +1,15 @@
 """Copycat: locks, leader election, maps, counters and your own replicated classes.
 
 Strongly consistent, inside your asyncio process. Start with `open`, `connect` or `local_cluster`;
-the README shows how, ARCHITECTURE.md why. Importing this costs next to nothing: each name is
-imported from its home when it is first asked for.
+blocking code finds them in `copycat.sync`. The README shows how, ARCHITECTURE.md why. Importing
+this costs next to nothing: each name is imported from its home when it is first asked for.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import sync as sync
     from ._core import COMPILED as COMPILED
     from .cluster import Cluster as Cluster
     from .errors import CommandFailed as CommandFailed
@@ -204,6 +205,8 @@ if not TYPE_CHECKING:  # for type checkers these would make every misspelt name 
 
     def __getattr__(name: str) -> object:
         """Import an exported name; from then on it is an ordinary attribute."""
+        if name == "sync":
+            return import_module(".sync", __name__)
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
@@ -211,4 +214,4 @@ if not TYPE_CHECKING:  # for type checkers these would make every misspelt name 
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, "sync"})

@@ -6,6 +6,7 @@ Factories do no I/O; whatever crosses the network is awaited. Which doors are us
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -14,13 +15,29 @@ from typing import Any, NoReturn, TypeVar, cast, overload
 from .client import Route, parse_addresses
 from .cluster import Cluster
 from .errors import ConfigurationError, MisuseError
-from .factories import Factories
 from .lifetime import SessionOptions
 from .machine import StateMachine, checked_machines
 from .machine_handle import MachineHandle
 from .nodes import Node, PathChanges
 from .ports import Clock, Network, Random
-from .resources import Access, Resource
+from .resources import (
+    Access,
+    AsyncBarrier,
+    AsyncBoolean,
+    AsyncLatch,
+    AsyncList,
+    AsyncLock,
+    AsyncLong,
+    AsyncMap,
+    AsyncMultiMap,
+    AsyncQueue,
+    AsyncReadWriteLock,
+    AsyncReference,
+    AsyncSemaphore,
+    AsyncSet,
+    LeaderElection,
+    Resource,
+)
 from .resources.base import Duration, seconds_of
 from .serializer import Serializer
 from .session import Session
@@ -30,7 +47,7 @@ R = TypeVar("R", bound=Resource[Any])
 M = TypeVar("M", bound=StateMachine)
 
 
-class Copycat(Factories):
+class Copycat:
     """One process's share of a cluster. Belongs to the event loop it was opened in."""
 
     def __init__(self, access: Access, cluster: Cluster) -> None:
@@ -51,6 +68,64 @@ class Copycat(Factories):
     def name(self) -> str:
         """The name under which this process appears to others."""
         return self._access.name
+
+    # -- factories: no I/O ---------------------------------------------------------------------
+
+    def map(self, path: str) -> AsyncMap[Any, Any]:
+        """A replicated dictionary."""
+        return AsyncMap(self._access, path)
+
+    def set(self, path: str) -> AsyncSet[Any]:
+        """A replicated set."""
+        return AsyncSet(self._access, path)
+
+    def multimap(self, path: str) -> AsyncMultiMap[Any, Any]:
+        """A replicated map of keys to sets of values."""
+        return AsyncMultiMap(self._access, path)
+
+    def list(self, path: str) -> AsyncList[Any]:
+        """A replicated list."""
+        return AsyncList(self._access, path)
+
+    def boolean(self, path: str) -> AsyncBoolean:
+        """A replicated flag."""
+        return AsyncBoolean(self._access, path)
+
+    def reference(self, path: str) -> AsyncReference[Any]:
+        """One replicated value of any type."""
+        return AsyncReference(self._access, path)
+
+    def long(self, path: str) -> AsyncLong:
+        """A replicated integer."""
+        return AsyncLong(self._access, path)
+
+    def lock(self, path: str) -> AsyncLock:
+        """A lock for the whole cluster."""
+        return AsyncLock(self._access, path)
+
+    def election(self, path: str) -> LeaderElection:
+        """A leader election."""
+        return LeaderElection(self._access, path)
+
+    def rwlock(self, path: str) -> AsyncReadWriteLock:
+        """A lock for many readers or one writer."""
+        return AsyncReadWriteLock(self._access, path)
+
+    def semaphore(self, path: str, permits: int | None = None) -> AsyncSemaphore:
+        """A semaphore with so many ``permits``; None: as many as others have settled."""
+        return AsyncSemaphore(self._access, path, permits)
+
+    def barrier(self, path: str, parties: int | None = None) -> AsyncBarrier:
+        """A barrier for so many ``parties``; None: as many as others have settled."""
+        return AsyncBarrier(self._access, path, parties)
+
+    def latch(self, path: str, count: int | None = None) -> AsyncLatch:
+        """A latch to be counted down ``count`` times; None: as often as others have settled."""
+        return AsyncLatch(self._access, path, count)
+
+    def queue(self, path: str) -> AsyncQueue[Any]:
+        """A queue whose items are not lost with their consumers."""
+        return AsyncQueue(self._access, path)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""
@@ -110,7 +185,7 @@ class Copycat(Factories):
 
     async def children(
         self, path: str, *, consistency: Consistency | None = None, timeout: Duration = None
-    ) -> list[Node]:
+    ) -> builtins.list[Node]:
         """The nodes directly beneath ``path``, in order of creation."""
         return await self.node(path).children(consistency=consistency, timeout=timeout)
 

@@ -108,6 +108,13 @@ class Commit:
             raise MisuseError(f"a query cannot {what}: it runs on one member only")
 
 
+class Blocking:
+    """Marks what types the blocking handle of a machine: ``class CalmBank(Blocking, Bank): pass``.
+
+    See `copycat.sync`; such a class is never run.
+    """
+
+
 class Operation(Generic[P, R]):
     """A method that clients may call through the log (a command) or beside it (a query).
 
@@ -136,6 +143,8 @@ class Operation(Generic[P, R]):
 
     @overload
     def __get__(self, instance: None, owner: type) -> Operation[P, R]: ...
+    @overload
+    def __get__(self, instance: Blocking, owner: type) -> Callable[P, R]: ...
     @overload
     def __get__(self, instance: object, owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __get__(self, instance: object, owner: type) -> object:
@@ -222,6 +231,8 @@ class EventDescriptor(Generic[T]):
 
     @overload
     def __get__(self, instance: None, owner: type) -> EventDescriptor[T]: ...
+    @overload
+    def __get__(self, instance: Blocking, owner: type) -> Iterable[T]: ...
     @overload
     def __get__(self, instance: object, owner: type) -> Events[T]: ...
     def __get__(self, instance: object, owner: type) -> object:
@@ -412,6 +423,8 @@ def _checked_machine(given: object) -> type[StateMachine]:
     hint = "give a class that inherits from copycat.StateMachine"
     if isinstance(given, StateMachine):
         hint = f"give the class, not an instance: {type(given).__name__}; members make their own"
+    elif isinstance(machine := getattr(given, "machine", None), type):
+        hint = f"it is a resource: members need its machine, {machine.__name__}"
     elif isinstance(given, str):
         hint += '; names as in "module:Class" are for configuration files and copycat serve'
     raise ConfigurationError(f"machines= has {given!r}, which is no StateMachine class", hint=hint)

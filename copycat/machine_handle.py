@@ -76,14 +76,8 @@ class _BoundEvent:
         self._handle = handle
         self._event = event
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        handle = self._handle
-        registration, inbox = await handle._listen(self._event.name)
-        try:
-            while True:
-                yield (await inbox.get())[0]
-        finally:
-            handle._session.unlisten(registration)
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return Resource.events(self._handle, self._event)
 
     def publish(self, value: object, *, to: int | None = None) -> NoReturn:
         """Only a machine publishes."""

@@ -225,7 +225,9 @@ class Node:
         """Create the path with all above it and, with a type, the resource there.
 
         Nothing happens if it is there already. An `EPHEMERAL` path goes, with its resource, when
-        this client's session ends; it has no children, and what is above it stays.
+        this client's session ends; it has no children, and what is above it stays. Should the
+        session expire, the client goes on under a new one, and has to create the path again:
+        `Session.watch` tells.
 
         Raises:
             ConflictError: the path is there in the other mode or goes with another session, or

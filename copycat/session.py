@@ -197,10 +197,12 @@ class Session:
             self._listeners.asked(registration, self._tell(SystemOperation.LISTEN, resource, event))
         return registration, self._listeners.answer_due(registration)
 
-    def when_unknown(self, told: OnUnknown, deleted: Callable[[int], None]) -> None:
-        """Who hears that a resource is not there, and who that it is just being deleted."""
+    def when_unknown(
+        self, told: OnUnknown, deleted: Callable[[int], None], name_of: Callable[[int], str]
+    ) -> None:
+        """Who hears that a resource is not there, or is being deleted, and who can name it."""
         self._commands.on_unknown = self._queries.on_unknown = told
-        self._listeners.on_deleted = deleted
+        self._listeners.on_deleted, self._listeners.name_of = deleted, name_of
 
     def unlisten(self, registration: Registration) -> None:
         """Undo `listen`; the cluster is told in the background."""
@@ -391,8 +393,7 @@ class Session:
         if self._queries.waiting:
             where = link or self._route.any_link
             if where is not None:
-                # Whoever has a leader can answer all of them, though we cannot reach that one.
-                asked = self._queries.flush(where, self.index)
+                asked = self._queries.flush(where, self.index)  # it knows a leader, or refuses
                 if link is None:
                     where.send(asked)
                 else:

@@ -35,4 +35,4 @@ class SystemOperation(enum.IntEnum):
     DIGEST = 8  # command [] -> [index, digest]: every member digests its state at this index
     DIGEST_AT = 9  # query [index] -> digest | None: what this member found there
     RESOURCES = 10  # query [] -> [[path, resource, machine type], ...]
-    INFO = 11  # query [path] -> [version, time_us, owner, resource, machine type, children] | None
+    INFO = 12  # query [path] -> [version, time_us, owner, resource, machine type, children] | None

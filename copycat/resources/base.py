@@ -1,7 +1,7 @@
 """The client half of a resource: opened at its first use, then operations by name.
 
-`Access` is what all handles of one client share. A handle does no I/O when it is made. Everything
-a built-in resource does here a user's own `Resource` can do as well.
+A handle does no I/O when it is made. Everything a built-in resource does here a user's own
+`Resource` can do as well.
 """
 
 from __future__ import annotations
@@ -9,167 +9,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
-from .._core.calls import packer
-from ..errors import (
-    ConfigurationError,
-    CopycatError,
-    SerializationError,
-    UnknownResourceError,
-    WrongLoopError,
-)
+from ..errors import ConfigurationError, MisuseError, SerializationError, UnknownResourceError
 from ..listeners import Inbox, Registration
-from ..machine import StateMachine, is_dynamic, operations_of, type_name_of
-from ..outcomes import forked
+from ..machine import EventDescriptor, StateMachine, events_of, is_dynamic, operations_of
 from ..paths import normal_path
-from ..ports import Random
-from ..scopes import Held
-from ..serializer import Serializer
-from ..session import Session
-from ..system import SYSTEM_RESOURCE, SystemOperation
 from ..types import Consistency, Mode, SessionState
+from .access import Access as Access
+from .access import Opened
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
-
-STALE_KEPT = 1024
-"""Deleted resources of which a client remembers where they were."""
+T = TypeVar("T")
 
 Duration = float | timedelta | None
 """Seconds, a timedelta, or None for the default."""
-
-
-@dataclass(slots=True)
-class Opened:
-    """A resource as the cluster knows it: its id, and the ids of operations by name."""
-
-    resource: int
-    ids: dict[str, int]
-
-
-class Access:
-    """What every handle of one client needs: the session, and what is open already."""
-
-    def __init__(self, session: Session, serializer: Serializer, random: Random, name: str) -> None:
-        self.session = session
-        self.pack = packer(serializer.pack)
-        self.name = name
-        self.loop = asyncio.get_running_loop()
-        self.held: dict[int, dict[Held, None]] = {}  # by resource: what this client holds now
-        self._random = random
-        self._pid = os.getpid()
-        self._opened: dict[tuple[str, str], Opened] = {}
-        self._stale: dict[int, str] = {}  # deleted resources -> their paths, the latest few
-        session.when_unknown(self._missing, self.forget)
-
-    def check(self) -> None:
-        """Raise unless this is the loop (and the process) the client was opened in."""
-        if asyncio.get_running_loop() is not self.loop:
-            self.wrong_place()
-
-    def wrong_place(self) -> NoReturn:
-        """Raise `ForkedError` or `WrongLoopError`."""
-        if os.getpid() != self._pid:
-            raise forked(self._pid, os.getpid())
-        raise WrongLoopError(
-            "the client belongs to another event loop",
-            hint="from another thread use asyncio.run_coroutine_threadsafe(..., loop) with the "
-            "loop it was opened in",
-        )
-
-    def new_claim(self) -> bytes:
-        """An id that nobody else has."""
-        return self._random.randbytes(16)
-
-    def hold(self, resource: int, held: Held) -> None:
-        """Something of the resource is held from now on: it is lost if that is deleted."""
-        self.held.setdefault(resource, {})[held] = None
-
-    def let_go(self, resource: int, held: Held) -> None:
-        """It was given back, or is lost already."""
-        holds = self.held.get(resource, {})
-        holds.pop(held, None)
-        if not holds:
-            self.held.pop(resource, None)
-
-    def known(self, path: str, machine: type[StateMachine]) -> Opened | None:
-        """What is open already."""
-        return self._opened.get((path, type_name_of(machine)))
-
-    async def open(
-        self,
-        path: str,
-        machine: type[StateMachine],
-        *,
-        also: tuple[str, ...] = (),
-        mode: Mode | None = None,
-        timeout: float | None = None,
-    ) -> Opened:
-        """Open, and if need be create, the resource; ``also`` names dynamic operations.
-
-        In this ``mode`` the path has to be there or be created; None: as it is.
-        """
-        type_name = type_name_of(machine)
-        known = self._opened.get((path, type_name))
-        names = sorted({*operations_of(machine), *also, *(known.ids if known else ())})
-        how = None if mode is None else mode.value
-        resource, ids = await self.system(
-            SystemOperation.OPEN, path, type_name, machine.version, names, how, timeout=timeout
-        )
-        opened = Opened(resource, dict(zip(names, ids, strict=True)))
-        self._opened[path, type_name] = opened
-        return opened
-
-    def system(
-        self, operation: SystemOperation, *args: object, timeout: float | None = None
-    ) -> asyncio.Future[Any]:
-        """Submit one of the system's commands."""
-        self.check()
-        return self.session.command(SYSTEM_RESOURCE, operation, [*args], timeout)
-
-    def ask_system(
-        self,
-        operation: SystemOperation,
-        *args: object,
-        consistency: Consistency = Consistency.LINEARIZABLE,
-        timeout: float | None = None,
-    ) -> asyncio.Future[Any]:
-        """Ask one of the system's queries."""
-        self.check()
-        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency, timeout)
-
-    def forget(self, resource: int) -> None:
-        """The resource was deleted: what is held of it is lost, new handles open anew."""
-        for held in self.held.pop(resource, {}):
-            held.lose("the resource was deleted")
-        for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
-            del self._opened[key]
-            self._stale[resource] = key[0]
-            if len(self._stale) > STALE_KEPT:
-                del self._stale[next(iter(self._stale))]
-
-    def _missing(self, resource: int, future: asyncio.Future[Any], error: CopycatError) -> None:
-        """An operation met no ``resource``: tell who waits also what is at its path by now."""
-        self.forget(resource)
-        path = self._stale.get(resource)
-        if path is None or self.session.state is SessionState.CLOSED:
-            future.set_exception(error)
-            return
-
-        def told(asked: asyncio.Future[Any]) -> None:
-            there = None if asked.cancelled() or asked.exception() else asked.result()
-            if not future.done():
-                future.set_exception(_stale_error(path, resource, there, error))
-
-        try:
-            self.ask_system(SystemOperation.INFO, path).add_done_callback(told)
-        except CopycatError:  # too much waits to be sent: then no more than this
-            future.set_exception(error)
 
 
 class Resource(Generic[M]):
@@ -217,6 +74,7 @@ class Resource(Generic[M]):
 
     async def submit(self, operation: str, *args: object, timeout: Duration = None) -> Any:
         """Run a command of the machine; ``timeout`` in seconds."""
+        self._check_kind(operation, is_query=False)
         return await self._command(operation, [*args], timeout)
 
     async def query(
@@ -226,8 +84,38 @@ class Resource(Generic[M]):
         consistency: Consistency | None = None,
         timeout: Duration = None,
     ) -> Any:
-        """Ask a query of the machine; ``timeout`` in seconds."""
+        """Ask a query of the machine; ``timeout`` in seconds.
+
+        As fresh as ``consistency`` says, or else the handle's `at`, or else the query's own.
+        """
+        self._check_kind(operation, is_query=True)
         return await self._query(operation, [*args], consistency, timeout)
+
+    async def events(self, event: EventDescriptor[T]) -> AsyncIterator[T]:
+        """What the machine publishes as ``event`` (as in ``self.events(Bank.moved)``) from now on.
+
+        In order, none lost or doubled; raises `SessionExpiredError` if some may have been missed.
+        """
+        if events_of(self._machine).get(event.name) is not event:
+            raise MisuseError(
+                f"{self._machine.__name__} does not publish {event.name!r}",
+                hint="name one of its own, as in self.events(MyMachine.changed)",
+            )
+        registration, inbox = await self._listen(event.name)
+        try:
+            while True:
+                yield (await inbox.get())[0]
+        finally:
+            self._session.unlisten(registration)
+
+    def _check_kind(self, operation: str, *, is_query: bool) -> None:
+        known = operations_of(self._machine).get(operation)
+        if known is not None and known.is_query is not is_query:
+            kind, method = ("query", "query") if known.is_query else ("command", "submit")
+            raise MisuseError(
+                f"{self._machine.__name__}.{operation} is a {kind}",
+                hint=f"write self.{method}({operation!r}, ...)",
+            )
 
     @property
     def _resource(self) -> int:
@@ -326,25 +214,27 @@ class Resource(Generic[M]):
         operations = operations_of(self._machine)
         if operation not in operations and not is_dynamic(self._machine):
             raise UnknownResourceError(f"{self._machine.__name__} has no operation {operation!r}")
+        also = () if operation in operations else (operation,)
         fresh = self._opened is None
-        await self._ready(() if operation in operations else (operation,), timeout)
+        opened = await self._ready(also, timeout)
         try:
             return await go_on()
         except UnknownResourceError:
-            if not (fresh and self._renew()):
+            if not (fresh and self._renew(opened)):
                 raise
-        await self._ready(() if operation in operations else (operation,), timeout)
+        await self._ready(also, timeout)
         return await go_on()
 
-    def _renew(self) -> bool:
-        """Whether a first use has to open the resource anew, and may.
+    def _renew(self, opened: Opened) -> bool:
+        """Whether a first use, which began with ``opened``, may begin again.
 
         What a handle begins with was perhaps opened by another one, long ago, and deleted since
         then by another client. Nobody can say of a handle that was never used that it is stale.
         """
-        if self._access.known(self._path, self._machine) is self._opened:
-            return False
-        self._opened = None
+        if self._opened is opened:
+            if self._access.known(self._path, self._machine) is opened:
+                return False
+            self._opened = None
         return True
 
     async def _listen(self, event: str) -> tuple[Registration, Inbox]:
@@ -407,24 +297,6 @@ class Resource(Generic[M]):
         """Never reached."""
 
 
-def _stale_error(path: str, resource: int, there: Any, error: CopycatError) -> CopycatError:
-    """What an operation of a stale handle fails with; ``there``: what `INFO` says of the path."""
-    if there is None or not there[3] or there[3] == resource:
-        stale = UnknownResourceError(
-            f"the resource at {path} (id {resource}) was deleted",
-            hint="make a new handle: its first use creates the resource again",
-        )
-    else:
-        stale = UnknownResourceError(
-            f"the resource at {path} (id {resource}) was deleted, and another one was created "
-            f"there: a {there[4]!r} with the id {there[3]}",
-            current=there[3],
-            hint="nothing is left of the old one; make a new handle to use the new one",
-        )
-    stale.applied = error.applied
-    return stale
-
-
 def seconds_of(duration: float | timedelta) -> float:
     """A duration in seconds; raises `ConfigurationError` unless it is a number from 0."""
     seconds = duration.total_seconds() if isinstance(duration, timedelta) else duration
@@ -445,10 +317,23 @@ def hashable(key: object) -> None:
 
 
 def stateful(machine: type[StateMachine]) -> Callable[[type[R]], type[R]]:
-    """Associate a `Resource` subclass with the machine that holds its state."""
+    """Associate a `Resource` subclass with the machine that holds its state.
+
+    Raises `ConfigurationError` for what is no machine, or no resource.
+    """
+    if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
+        raise ConfigurationError(
+            f"@stateful takes a StateMachine class, not {machine!r}",
+            hint="write @stateful(MyMachine) above the resource that it is the state of",
+        )
 
     def associate(cls: type[R]) -> type[R]:
-        cls.machine = machine  # type: ignore[attr-defined]
+        if not (isinstance(cls, type) and issubclass(cls, Resource)):
+            raise ConfigurationError(
+                f"@stateful decorates Resource classes, not {cls!r}",
+                hint=f"write class MyResource(Resource[{machine.__name__}])",
+            )
+        cls.machine = machine
         return cls
 
     return associate

@@ -75,7 +75,7 @@ class Claims(Resource[M]):
                 had = self._have(claim.id, grant)
             return had
         except UnknownResourceError:
-            if not (fresh and claim.gone is None and self._renew()):
+            if not (fresh and claim.gone is None and self._renew(opened)):
                 raise
         except TimeoutError as problem:
             if isinstance(problem, CopycatError):

@@ -175,7 +175,7 @@ class Applier:
 
     def retire(self, resources: Iterable[int]) -> None:
         """These were deleted: what they have scheduled will not be run."""
-        gone = [resource for resource in resources if self._timers_of.pop(resource, 0)]
+        gone = {resource for resource in resources if self._timers_of.pop(resource, 0)}
         if gone:
             self.timers = [timer for timer in self.timers if timer[2] not in gone]
             heapq.heapify(self.timers)

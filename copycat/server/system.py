@@ -231,8 +231,8 @@ class System:
         resources = [place.resource for _, place in gone if place.resource]
         self._executor.delete(resources)
         self._state.retire(resources)
-        if path != "/":
-            for each, _ in gone:
+        for each, _ in gone:
+            if each != "/":  # which stays
                 self._tell_of_path(EventType.DELETED, each)
         return bool(gone)
 

@@ -79,7 +79,9 @@ def test_a_deleted_lock_is_lost_and_its_line_fails() -> None:
                 with pytest.raises(LockLost, match="the resource was deleted"):
                     await holder
                 for waiter in line:
-                    with pytest.raises(UnknownResourceError, match="was deleted"):
+                    with pytest.raises(
+                        UnknownResourceError, match=r"at /a/l \(id \d+\) was deleted"
+                    ):
                         await waiter
             async with one.lock("/a/l") as again:
                 assert again.token > tokens[0], "fencing tokens rise over a deletion"

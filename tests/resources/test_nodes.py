@@ -105,7 +105,7 @@ def test_children_have_full_paths_in_order_of_creation(monkeypatch: pytest.Monke
 
 
 def test_what_is_no_path_or_no_type_is_refused_at_once() -> None:
-    """Errors name the path, the limit, or the class, before anything is sent."""
+    """Errors name the path, the limit, or the class, before anything is sent (H96)."""
 
     async def main() -> None:
         async with cluster_and_client() as (_, cc):
@@ -299,7 +299,8 @@ def test_listeners_miss_nothing_across_connections_and_say_so_after_a_session() 
 
 
 def test_a_stale_handle_says_whether_there_is_another_resource_now() -> None:
-    """Deleted, and deleted and created anew, are told apart; a new handle works."""
+    """Deleted, and deleted and created anew, are told apart; a new handle
+    works (H54)."""
 
     async def main() -> None:
         async with fake_cluster() as cluster, client(cluster) as one, client(cluster) as two:

@@ -290,7 +290,7 @@ def test_watchers_hear_of_ends_as_well() -> None:
             handles = cc.map("/m"), cc.set("/s"), cc.reference("/r"), cc.boolean("/b")
             tasks = [asyncio.ensure_future(follow(each.watch())) for each in handles]
             system = cluster.applier.system
-            await until(lambda: len(system._listeners) == 3 and len(watchers(cluster)) == 1)
+            await until(lambda: len(system._listening) == 3 and len(watchers(cluster)) == 1)
             async with client(cluster) as other:
                 await other.map("/m").put("k", 1, ttl=0.05)
                 await until(lambda: len(told) == 2)

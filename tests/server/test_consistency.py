@@ -118,7 +118,7 @@ class Stage:
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("level", [LINEARIZABLE, LEASE])
 def test_linearizable_reads_hold_all_that_was_acknowledged(level: Consistency, role: str) -> None:
-    """Whoever is asked, right after each acknowledgement."""
+    """Whoever is asked, right after each acknowledgement (H27)."""
     stage = Stage(role)
     for number in range(11, 31):
         stage.writer.want(1)
@@ -150,7 +150,7 @@ def test_linearizable_reads_are_not_there_without_a_majority(level: Consistency,
 @pytest.mark.parametrize("seed", range(5))
 def test_a_lease_needs_no_majority_and_ends_before_there_is_another_leader(seed: int) -> None:
     """It is what LINEARIZABLE does not have: answers for a moment though nobody is heard; and what
-    it does not promise is any answer after that moment."""
+    it does not promise is any answer after that moment (H29)."""
     stage = Stage("leader", seed)
     for _ in range(3):
         assert stage.asker.answer(stage.member, LEASE) is not None
@@ -170,7 +170,7 @@ def test_a_lease_needs_no_majority_and_ends_before_there_is_another_leader(seed:
 @pytest.mark.parametrize("role", ROLES)
 def test_sequential_reads_never_go_back(role: str) -> None:
     """A client that has seen an index gets no older state, from whomever it asks: a member that is
-    behind lets it wait, and answers when it has caught up."""
+    behind lets it wait, and answers when it has caught up (H30)."""
     stage = Stage(role)
     stage.cut_off()
     stage.write_elsewhere()

@@ -242,6 +242,44 @@ def test_the_root_is_emptied_and_stays() -> None:
     assert "/" in tree and len(tree) == 1 and tree.owned(7) == [] and tree.resource("/") == 0
 
 
+def test_deleting_the_root_tells_of_all_that_was_beneath_it() -> None:
+    """And not of the root, which stays."""
+    life = Life(0)
+    for path in ("/", "/t", "/a"):
+        life.listen(path)
+    life.call(life.world.session, SystemOperation.CREATE, "/a/b")
+    assert unpack(life.call(life.world.session, SystemOperation.DELETE, "/")[1:]) is True
+    assert life.heard == {
+        "/": [("created", "/a"), ("deleted", "/a"), ("deleted", "/t")],
+        "/t": [("deleted", "/t")],
+        "/a": [("created", "/a"), ("created", "/a/b"), ("deleted", "/a/b"), ("deleted", "/a")],
+    }
+    assert life.ask(SystemOperation.CHILDREN, "/") == [[], 0]
+
+
+def test_what_a_deleted_resource_had_scheduled_is_forgotten() -> None:
+    """No timer of it stays behind, however far off; those of others do, also after a restore."""
+    world = World()
+    call = ("/u", "Tally", 1, ["later"])
+    life = Life(0)
+    life.world = world
+    life.sequences = {world.session: 1}
+    other, (later,) = unpack(life.call(world.session, SystemOperation.OPEN, *call)[1:])
+    world.sequence = life.sequences[world.session]
+    for resource in (world.resource, other, world.resource):
+        world.sequence += 1
+        world.apply(commands(world.session, world.sequence, (resource, later, [1])))
+    applier = world.fresh()
+    applier.restore(world.applier.image())
+    world.applier = applier
+    world.sequence += 1
+    delete = (0, SystemOperation.DELETE, ["/t"])
+    world.apply(commands(world.session, world.sequence, delete))
+    assert [timer[2] for timer in applier.timers] == [other]
+    world.apply(tick(), seconds=2.0)
+    assert not applier.timers and not applier._timers_of
+
+
 def test_a_refused_path_leaves_no_part_of_it_behind() -> None:
     """What cannot be created changes nothing, not even its ancestors."""
     tree = Tree()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
 import copycat
-from copycat import Rejected
+from copycat import Rejected, sync
 from copycat.handles import Copycat
 from copycat.machine import StateMachine, command, event, query
 from copycat.nodes import Node, NodeInfo, PathEvent
@@ -57,6 +58,12 @@ class Accounts(Resource[Bank]):
         """Pay one."""
         return int(await self.submit("transfer", "house", who))
 
+    async def payments(self) -> AsyncIterator[int]:
+        """What is paid."""
+        async for src, _, amount in self.events(Bank.moved):
+            assert_type(src, str)
+            yield amount
+
 
 async def machines(cc: Copycat) -> None:
     """Handles of machines have the parameters and results of their bodies."""
@@ -74,6 +81,10 @@ async def machines(cc: Copycat) -> None:
         assert_type(amount, int)
     assert_type(cc.get("/x", Accounts), Accounts)
     assert_type(await cc.get("/x", Accounts).pay("bob"), int)
+    accounts = cc.get("/x", Accounts).at(consistency=Consistency.SEQUENTIAL, timeout=1)
+    assert_type(accounts, Accounts)
+    async for amount in accounts.payments():
+        assert_type(amount, int)
 
 
 async def resources(cc: Copycat) -> None:
@@ -161,3 +172,54 @@ async def values(cc: Copycat) -> None:
     assert_type(await setting.get(), int | None)
     async for value in cc.boolean("/on").watch():
         assert_type(value, ValueEvent[bool])
+
+
+class CalmBank(sync.Blocking, Bank):
+    """Types the blocking handle."""
+
+
+class Shares(sync.Resource[Bank]):
+    """A blocking client half of one's own."""
+
+    machine = Bank
+
+    def pay(self, who: str) -> int:
+        """Pay one."""
+        return int(self.submit("transfer", "house", who))
+
+
+def blocking() -> None:
+    """The blocking twins have the types of the originals, without the awaiting."""
+    with copycat.sync.connect("127.0.0.1:7401") as cc, sync.local_cluster(3) as cluster:
+        assert_type(cc, sync.CopycatClient)
+        assert_type(cluster.client, sync.CopycatClient)
+        m: sync.Map[str, int] = cc.map("/m")
+        assert_type(m.get("k"), int | None)
+        assert_type(m.get("k", "none"), int | str)
+        m.put("k", "v")  # type: ignore[arg-type]
+        for key, value in m.items():
+            assert_type(key, str)
+            assert_type(value, int)
+        for change in m.watch():
+            assert_type(change, MapEvent[str, int])
+        assert_type(cc.long("/n").at(timeout=1.0).increment(), int)
+        with cc.lock("/l") as held, cc.barrier("/b", 2) as position:
+            assert_type(held, sync.Held)
+            assert_type(held.token, int)
+            assert_type(position, int)
+        assert_type(cc.lock("/l").try_acquire(timeout=1), sync.Held | None)
+        with cc.queue("/q").take() as item:
+            assert_type(item, sync.Taken[Any])
+        assert_type(cc.election("/e").run(lambda term: str(term.token)), str)
+        assert_type(cc.create("/p"), sync.Node)
+        assert_type(cc.create("/p", sync.Long), sync.Long)
+        assert_type(cc.get("/x", Shares).pay("bob"), int)
+        calm = cc.machine("/bank", CalmBank)
+        assert_type(calm.transfer("ann", dst="bob"), int)
+        calm.transfer("ann", 5)  # type: ignore[arg-type]
+        for src, _dst, _amount in calm.moved:
+            assert_type(src, str)
+        bank = cc.machine("/bank", Bank)
+        assert_type(bank, sync.Machine[Bank])
+        assert_type(bank.call(Bank.names), list[str])
+        bank.call(Bank.of, 5)  # type: ignore[arg-type]
