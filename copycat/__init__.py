@@ -1,14 +1,15 @@
 """Copycat: locks, leader election, maps, counters and your own replicated classes.
 
 Strongly consistent, inside your asyncio process. Start with `open`, `connect` or `local_cluster`;
-the README shows how, ARCHITECTURE.md why. Importing this costs next to nothing: each name is
-imported from its home when it is first asked for.
+blocking code finds them in `copycat.sync`. The README shows how, ARCHITECTURE.md why. Importing
+this costs next to nothing: each name is imported from its home when it is first asked for.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from . import sync as sync
     from ._core import COMPILED as COMPILED
     from .cluster import Cluster as Cluster
     from .errors import CommandFailed as CommandFailed
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from .errors import WrongLoopError as WrongLoopError
     from .handles import Copycat as Copycat
     from .handles import CopycatClient as CopycatClient
-    from .handles import Node as Node
     from .machine import Commit as Commit
     from .machine import StateMachine as StateMachine
     from .machine import command as command
@@ -50,14 +50,30 @@ if TYPE_CHECKING:
     from .node import CopycatServer as CopycatServer
     from .node import connect as connect
     from .node import open as open
+    from .nodes import Node as Node
+    from .nodes import NodeInfo as NodeInfo
+    from .nodes import PathEvent as PathEvent
+    from .resources import AsyncBarrier as AsyncBarrier
+    from .resources import AsyncBoolean as AsyncBoolean
+    from .resources import AsyncLatch as AsyncLatch
+    from .resources import AsyncList as AsyncList
     from .resources import AsyncLock as AsyncLock
     from .resources import AsyncLong as AsyncLong
     from .resources import AsyncMap as AsyncMap
+    from .resources import AsyncMultiMap as AsyncMultiMap
+    from .resources import AsyncQueue as AsyncQueue
+    from .resources import AsyncReadWriteLock as AsyncReadWriteLock
+    from .resources import AsyncReference as AsyncReference
+    from .resources import AsyncSemaphore as AsyncSemaphore
+    from .resources import AsyncSet as AsyncSet
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
     from .resources import Resource as Resource
+    from .resources import SetEvent as SetEvent
+    from .resources import Taken as Taken
+    from .resources import ValueEvent as ValueEvent
     from .resources import stateful as stateful
     from .scopes import Held as Held
     from .serializer import Serializer as Serializer
@@ -78,9 +94,19 @@ __version__ = "0.1.0"
 __all__ = [
     "COMPILED",
     "Address",
+    "AsyncBarrier",
+    "AsyncBoolean",
+    "AsyncLatch",
+    "AsyncList",
     "AsyncLock",
     "AsyncLong",
     "AsyncMap",
+    "AsyncMultiMap",
+    "AsyncQueue",
+    "AsyncReadWriteLock",
+    "AsyncReference",
+    "AsyncSemaphore",
+    "AsyncSet",
     "Claim",
     "Cluster",
     "CommandFailed",
@@ -112,9 +138,11 @@ __all__ = [
     "NoLeaderError",
     "NoQuorumError",
     "Node",
+    "NodeInfo",
     "NondeterminismError",
     "OutcomeUnknownError",
     "OverloadedError",
+    "PathEvent",
     "Rejected",
     "Resource",
     "ResourceTypeError",
@@ -123,10 +151,13 @@ __all__ = [
     "Serializer",
     "SessionExpiredError",
     "SessionState",
+    "SetEvent",
     "StateMachine",
     "StorageError",
+    "Taken",
     "UnavailableError",
     "UnknownResourceError",
+    "ValueEvent",
     "Versioned",
     "Writable",
     "WrongClusterError",
@@ -152,11 +183,14 @@ _HOMES = {
         "SerializationError SessionExpiredError StorageError UnavailableError "
         "UnknownResourceError WrongClusterError WrongLoopError"
     ),
-    "handles": "Copycat CopycatClient Node",
+    "handles": "Copycat CopycatClient",
     "machine": "Commit StateMachine command event query",
     "node": "CopycatServer connect open",
+    "nodes": "Node NodeInfo PathEvent",
     "resources": (
-        "AsyncLock AsyncLong AsyncMap Claim ElectionEvent LeaderElection MapEvent Resource "
+        "AsyncBarrier AsyncBoolean AsyncLatch AsyncList AsyncLock AsyncLong AsyncMap "
+        "AsyncMultiMap AsyncQueue AsyncReadWriteLock AsyncReference AsyncSemaphore AsyncSet "
+        "Claim ElectionEvent LeaderElection MapEvent Resource SetEvent Taken ValueEvent "
         "stateful"
     ),
     "scopes": "Held",
@@ -171,6 +205,8 @@ if not TYPE_CHECKING:  # for type checkers these would make every misspelt name 
 
     def __getattr__(name: str) -> object:
         """Import an exported name; from then on it is an ordinary attribute."""
+        if name == "sync":
+            return import_module(".sync", __name__)
         if name not in _HOME_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f".{_HOME_OF[name]}", __name__), name)
@@ -178,4 +214,4 @@ if not TYPE_CHECKING:  # for type checkers these would make every misspelt name 
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, "sync"})

@@ -100,7 +100,7 @@ class Listener(Protocol):
         """``link`` leads to the leader of ``term``; it may be the same link as before."""
 
     def member_found(self, link: Link) -> None:
-        """Some member answers, while no leader is known."""
+        """Some member answers or knows a leader, while we have no connection to one."""
 
     def leader_gone(self, link: Link) -> None:
         """What was sent over ``link`` and not answered has to be sent again elsewhere.
@@ -247,6 +247,8 @@ class Route:
                 self._drop_current()
                 self._look()
             self._learn(term, leader)
+            if leader is not None and self._current is None and self.listener is not None:
+                self.listener.member_found(link)
         elif self.listener is not None:
             self.listener.frame(link, type_, payload)
 

@@ -67,9 +67,19 @@ class ResourceTypeError(CopycatError, TypeError):
 
 
 class UnknownResourceError(CopycatError, LookupError):
-    """The resource was deleted, or its machine is not registered on the members."""
+    """The resource was deleted, or its machine is not registered on the members.
+
+    ``current`` is the id of the resource that has come to its path since then, as far as is known:
+    who holds a stale handle can tell that it was only deleted (None) from that it was created anew.
+    """
 
     code = "CC-UNKNOWN-RESOURCE"
+
+    def __init__(
+        self, message: str, *, current: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.current = current
 
 
 class Rejected(CopycatError):

@@ -1,4 +1,4 @@
-"""What a user holds: `Copycat`, its factories, and typed handles of user machines.
+"""What a user holds: `Copycat` with its factories, and the client that `connect` opens.
 
 Factories do no I/O; whatever crosses the network is awaited. Which doors are used is chosen by
 `node`, not here.
@@ -6,7 +6,8 @@ Factories do no I/O; whatever crosses the network is awaited. Which doors are us
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Generator, Iterable
+import builtins
+from collections.abc import Callable, Generator, Iterable
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, NoReturn, TypeVar, cast, overload
@@ -15,173 +16,35 @@ from .client import Route, parse_addresses
 from .cluster import Cluster
 from .errors import ConfigurationError, MisuseError
 from .lifetime import SessionOptions
-from .machine import (
-    EventDescriptor,
-    Operation,
-    StateMachine,
-    checked_machines,
-    events_of,
-    operations_of,
-)
-from .paths import normal_path
+from .machine import StateMachine, checked_machines
+from .machine_handle import MachineHandle
+from .nodes import Node, PathChanges
 from .ports import Clock, Network, Random
 from .resources import (
     Access,
+    AsyncBarrier,
+    AsyncBoolean,
+    AsyncLatch,
+    AsyncList,
     AsyncLock,
     AsyncLong,
     AsyncMap,
+    AsyncMultiMap,
+    AsyncQueue,
+    AsyncReadWriteLock,
+    AsyncReference,
+    AsyncSemaphore,
+    AsyncSet,
     LeaderElection,
     Resource,
 )
-from .resources.base import seconds_of
+from .resources.base import Duration, seconds_of
 from .serializer import Serializer
 from .session import Session
-from .system import SystemOperation
-from .types import Address, SessionState
+from .types import Address, Consistency, Mode, SessionState
 
 R = TypeVar("R", bound=Resource[Any])
 M = TypeVar("M", bound=StateMachine)
-
-
-class MachineHandle(Resource[StateMachine]):
-    """A handle of a user's machine: its commands and queries as coroutines, its events to iterate.
-
-    An operation of the machine wins over a method of this class with the same name.
-    """
-
-    machine = StateMachine
-
-    def __init__(self, access: Access, path: str, machine: type[StateMachine]) -> None:
-        super().__init__(access, path)
-        self._machine = machine
-        self._bind()
-
-    def at(self, **defaults: Any) -> MachineHandle:
-        """A view of the same machine with other defaults (``consistency``, ``timeout``)."""
-        view = super().at(**defaults)
-        view._bind()
-        return view
-
-    def _bind(self) -> None:
-        for name, operation in operations_of(self._machine).items():
-            self.__dict__[name] = _BoundOperation(self, operation)
-        for name, event in events_of(self._machine).items():
-            self.__dict__[name] = _BoundEvent(self, event)
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):  # `copy` asks before there is a machine to look at
-            raise AttributeError(name)
-        known = ", ".join(sorted(operations_of(self._machine))) or "none"
-        raise AttributeError(f"{self._machine.__name__} has no operation {name!r}; it has: {known}")
-
-    def __repr__(self) -> str:
-        return f"<{self._machine.__name__} {self._path!r} on {self._access.name}>"
-
-
-class _BoundOperation:
-    """One operation of one handle."""
-
-    def __init__(self, handle: MachineHandle, operation: Operation[..., Any]) -> None:
-        self._handle = handle
-        self._operation = operation
-        self.__doc__ = operation.__doc__
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        operation = self._operation
-        arguments = list(operation.positional(args, kwargs))
-        if operation.is_query:
-            return await self._handle._query(operation.name, arguments)
-        return await self._handle._command(operation.name, arguments)
-
-    def __repr__(self) -> str:
-        return f"<{self._operation.name} of {self._handle!r}>"
-
-
-class _BoundEvent:
-    """One event of one handle: ``async for value in handle.event``."""
-
-    __slots__ = ("_event", "_handle")
-
-    def __init__(self, handle: MachineHandle, event: EventDescriptor[Any]) -> None:
-        self._handle = handle
-        self._event = event
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        handle = self._handle
-        registration, inbox = await handle._listen(self._event.name)
-        try:
-            while True:
-                yield (await inbox.get())[0]
-        finally:
-            handle._session.unlisten(registration)
-
-    def publish(self, value: object, *, to: int | None = None) -> NoReturn:
-        """Only a machine publishes."""
-        raise MisuseError(f"events are published by commands of the machine: {self._event.name!r}")
-
-
-class Node:
-    """A position in the path tree; making one does no I/O."""
-
-    def __init__(self, copycat: Copycat, path: str) -> None:
-        self._copycat = copycat
-        self._path = normal_path(path)
-
-    @property
-    def path(self) -> str:
-        """The full path in normal form."""
-        return self._path
-
-    @property
-    def name(self) -> str:
-        """The last segment; empty for the root."""
-        return self._path.rpartition("/")[2]
-
-    @property
-    def parent(self) -> Node | None:
-        """The node above; None for the root."""
-        if self._path == "/":
-            return None
-        return Node(self._copycat, self._path.rpartition("/")[0] or "/")
-
-    def node(self, path: str) -> Node:
-        """The node at ``path`` beneath this one."""
-        return Node(self._copycat, f"{self._path}/{path}")
-
-    def get(self, type_: type[R]) -> R:
-        """A handle of the resource here."""
-        return self._copycat.get(self._path, type_)
-
-    async def children(self) -> list[Node]:
-        """The nodes directly beneath; none if this one does not exist."""
-        return await self._copycat.children(self._path)
-
-    async def exists(self) -> bool:
-        """Whether the path exists."""
-        return await self._copycat.exists(self._path)
-
-    @overload
-    async def create(self) -> Node: ...
-    @overload
-    async def create(self, type_: type[R]) -> R: ...
-    async def create(self, type_: type[Any] | None = None) -> Any:
-        """Create the path and, with a type, the resource there."""
-        if type_ is None:
-            return await self._copycat.create(self._path)
-        return await self._copycat.create(self._path, type_)
-
-    async def delete(self) -> bool:
-        """Delete the path, all beneath it, and their resources; whether it was there."""
-        return await self._copycat.delete(self._path)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Node) and other._path == self._path
-
-    def __hash__(self) -> int:
-        return hash(self._path)
-
-    def __repr__(self) -> str:
-        return f"<Node {self._path!r}>"
 
 
 class Copycat:
@@ -212,6 +75,26 @@ class Copycat:
         """A replicated dictionary."""
         return AsyncMap(self._access, path)
 
+    def set(self, path: str) -> AsyncSet[Any]:
+        """A replicated set."""
+        return AsyncSet(self._access, path)
+
+    def multimap(self, path: str) -> AsyncMultiMap[Any, Any]:
+        """A replicated map of keys to sets of values."""
+        return AsyncMultiMap(self._access, path)
+
+    def list(self, path: str) -> AsyncList[Any]:
+        """A replicated list."""
+        return AsyncList(self._access, path)
+
+    def boolean(self, path: str) -> AsyncBoolean:
+        """A replicated flag."""
+        return AsyncBoolean(self._access, path)
+
+    def reference(self, path: str) -> AsyncReference[Any]:
+        """One replicated value of any type."""
+        return AsyncReference(self._access, path)
+
     def long(self, path: str) -> AsyncLong:
         """A replicated integer."""
         return AsyncLong(self._access, path)
@@ -224,6 +107,26 @@ class Copycat:
         """A leader election."""
         return LeaderElection(self._access, path)
 
+    def rwlock(self, path: str) -> AsyncReadWriteLock:
+        """A lock for many readers or one writer."""
+        return AsyncReadWriteLock(self._access, path)
+
+    def semaphore(self, path: str, permits: int | None = None) -> AsyncSemaphore:
+        """A semaphore with so many ``permits``; None: as many as others have settled."""
+        return AsyncSemaphore(self._access, path, permits)
+
+    def barrier(self, path: str, parties: int | None = None) -> AsyncBarrier:
+        """A barrier for so many ``parties``; None: as many as others have settled."""
+        return AsyncBarrier(self._access, path, parties)
+
+    def latch(self, path: str, count: int | None = None) -> AsyncLatch:
+        """A latch to be counted down ``count`` times; None: as often as others have settled."""
+        return AsyncLatch(self._access, path, count)
+
+    def queue(self, path: str) -> AsyncQueue[Any]:
+        """A queue whose items are not lost with their consumers."""
+        return AsyncQueue(self._access, path)
+
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""
         if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
@@ -235,48 +138,60 @@ class Copycat:
 
     def get(self, path: str, type_: type[R]) -> R:
         """A handle of a `Resource` subclass."""
-        if not (isinstance(type_, type) and issubclass(type_, Resource)):
-            raise MisuseError(
-                f"get() takes a Resource class, not {type_!r}",
-                hint="machines of your own have cc.machine(path, MyMachine)",
-            )
-        return type_(self._access, path)
+        return self.node(path).get(type_)
 
     def node(self, path: str) -> Node:
         """The node at ``path``."""
-        return Node(self, path)
+        return Node(self._access, path)
 
-    # -- paths ---------------------------------------------------------------------------------
+    # -- paths: see `Node` ---------------------------------------------------------------------
 
-    async def exists(self, path: str) -> bool:
+    async def exists(
+        self, path: str, *, consistency: Consistency | None = None, timeout: Duration = None
+    ) -> bool:
         """Whether ``path`` exists."""
-        found = await self._access.ask_system(SystemOperation.EXISTS, normal_path(path))
-        return cast(bool, found)
+        return await self.node(path).exists(consistency=consistency, timeout=timeout)
 
     @overload
-    async def create(self, path: str) -> Node: ...
+    async def create(self, path: str, *, mode: Mode = ..., timeout: Duration = ...) -> Node: ...
     @overload
-    async def create(self, path: str, type_: type[R]) -> R: ...
-    async def create(self, path: str, type_: type[Any] | None = None) -> Any:
-        """Create ``path`` with all above it and, with a type, the resource there."""
-        if type_ is None:
-            await self._access.system(SystemOperation.CREATE, normal_path(path))
-            return Node(self, path)
-        if issubclass(type_, StateMachine):
-            handle = MachineHandle(self._access, path, type_)
-            await handle._ready()
-            return handle
-        return await self.get(path, type_).open()
+    async def create(
+        self, path: str, type_: type[R], *, mode: Mode = ..., timeout: Duration = ...
+    ) -> R: ...
+    @overload
+    async def create(
+        self, path: str, type_: type[M], *, mode: Mode = ..., timeout: Duration = ...
+    ) -> M: ...
+    async def create(
+        self,
+        path: str,
+        type_: type[Any] | None = None,
+        *,
+        mode: Mode = Mode.PERSISTENT,
+        timeout: Duration = None,
+    ) -> Any:
+        """Create ``path`` with all above it and, with a type, the resource there.
 
-    async def delete(self, path: str) -> bool:
+        An ``EPHEMERAL`` path goes with this client's session. Raises as `Node.create` does.
+        """
+        node: Any = self.node(path)
+        return await node.create(type_, mode=mode, timeout=timeout)
+
+    async def delete(
+        self, path: str, *, version: int | None = None, timeout: Duration = None
+    ) -> bool:
         """Delete ``path``, all beneath it, and their resources; whether it was there."""
-        gone = await self._access.system(SystemOperation.DELETE, normal_path(path))
-        return cast(bool, gone)
+        return await self.node(path).delete(version=version, timeout=timeout)
 
-    async def children(self, path: str) -> list[Node]:
-        """The nodes directly beneath ``path``."""
-        found = await self._access.ask_system(SystemOperation.CHILDREN, normal_path(path))
-        return [Node(self, child) for child in found]
+    async def children(
+        self, path: str, *, consistency: Consistency | None = None, timeout: Duration = None
+    ) -> builtins.list[Node]:
+        """The nodes directly beneath ``path``, in order of creation."""
+        return await self.node(path).children(consistency=consistency, timeout=timeout)
+
+    def listen(self, path: str) -> PathChanges:
+        """What becomes of ``path`` and of what lies directly beneath it; see `Node.listen`."""
+        return self.node(path).listen()
 
     async def close(self) -> None:
         """End the session, which frees what it owns, and hang up."""

@@ -63,6 +63,7 @@ class Listeners:
         self._by_event: dict[tuple[int, str], list[Registration]] = {}
         self._asked: dict[tuple[int, str], asyncio.Future[Any]] = {}  # and not answered
         self.on_deleted: Callable[[int], None] = lambda resource: None
+        self.name_of: Callable[[int], str] = "resource {}".format  # for errors
 
     def add(self, registration: Registration) -> bool:
         """Add it; True if the cluster has to be told because it is the first shared one."""
@@ -150,7 +151,7 @@ class Listeners:
                 if registration.on_gap is not None:
                     registration.on_gap(
                         UnknownResourceError(
-                            f"resource {resource} was deleted",
+                            f"{self.name_of(resource)} was deleted",
                             hint="make a new handle; its first use creates the resource again",
                         )
                     )

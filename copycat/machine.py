@@ -108,6 +108,13 @@ class Commit:
             raise MisuseError(f"a query cannot {what}: it runs on one member only")
 
 
+class Blocking:
+    """Marks what types the blocking handle of a machine: ``class CalmBank(Blocking, Bank): pass``.
+
+    See `copycat.sync`; such a class is never run.
+    """
+
+
 class Operation(Generic[P, R]):
     """A method that clients may call through the log (a command) or beside it (a query).
 
@@ -136,6 +143,8 @@ class Operation(Generic[P, R]):
 
     @overload
     def __get__(self, instance: None, owner: type) -> Operation[P, R]: ...
+    @overload
+    def __get__(self, instance: Blocking, owner: type) -> Callable[P, R]: ...
     @overload
     def __get__(self, instance: object, owner: type) -> Callable[P, Coroutine[Any, Any, R]]: ...
     def __get__(self, instance: object, owner: type) -> object:
@@ -223,6 +232,8 @@ class EventDescriptor(Generic[T]):
     @overload
     def __get__(self, instance: None, owner: type) -> EventDescriptor[T]: ...
     @overload
+    def __get__(self, instance: Blocking, owner: type) -> Iterable[T]: ...
+    @overload
     def __get__(self, instance: object, owner: type) -> Events[T]: ...
     def __get__(self, instance: object, owner: type) -> object:
         if instance is None:
@@ -261,11 +272,17 @@ class StateMachine:
         raise MisuseError(f"{type(self).__name__} has no operation {commit.operation!r}")
 
     def snapshot(self) -> object:
-        """The state as a serializable value; by default all instance attributes."""
+        """The state as a serializable value; by default all instance attributes.
+
+        Encoding it stops the member for as long as it takes. A machine with much state may return
+        an iterator instead: its values are taken one by one later, while commands go on, and must
+        not show what these change. They have to be
+        cut in the same places on every member, however it came by the state.
+        """
         return {name: value for name, value in vars(self).items() if name != _ATTACHED}
 
     def restore(self, image: Any) -> None:
-        """Become the machine whose ``snapshot()`` gave ``image``."""
+        """Become the machine whose ``snapshot()`` gave ``image``; an iterator if it gave one."""
         attributes = vars(self)
         for name in [name for name in attributes if name != _ATTACHED]:
             del attributes[name]
@@ -406,6 +423,8 @@ def _checked_machine(given: object) -> type[StateMachine]:
     hint = "give a class that inherits from copycat.StateMachine"
     if isinstance(given, StateMachine):
         hint = f"give the class, not an instance: {type(given).__name__}; members make their own"
+    elif isinstance(machine := getattr(given, "machine", None), type):
+        hint = f"it is a resource: members need its machine, {machine.__name__}"
     elif isinstance(given, str):
         hint += '; names as in "module:Class" are for configuration files and copycat serve'
     raise ConfigurationError(f"machines= has {given!r}, which is no StateMachine class", hint=hint)

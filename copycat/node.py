@@ -166,9 +166,9 @@ class RunningMember:
             on_saved=self._saved,
             on_durable=self._durable,
         )
-        body = store.recover()
-        if body is not None:
-            applier.restore(body)
+        state = store.recover()
+        if state is not None:
+            applier.restore(state)
         raft = RaftOptions(election_timeout=options.election_timeout, heartbeat=options.heartbeat)
         self.member = Member(
             self.name,

@@ -30,6 +30,10 @@ Command = tuple[int, int, bytes]
 Call = tuple["asyncio.Future[Any]", float, float, Command]
 """Future, deadline (loop time, s), timeout (s), command."""
 
+OnUnknown = Callable[[int, "asyncio.Future[Any]", CopycatError], None]
+"""Told of an operation on a resource (0: the system's) that is not there: who waits for it, and
+what would be said to them. It sees to it that they hear of it."""
+
 _COMMAND_OVERHEAD = 16
 _NEVER = float("inf")
 
@@ -46,7 +50,7 @@ class Commands:
         self.queued: deque[Call] = deque()
         self.unanswered: deque[Call] = deque()
         self.sequence = 0
-        self.on_unknown: Callable[[int], None] = lambda resource: None
+        self.on_unknown: OnUnknown = _told
         self.applied_index = 0
 
     def flush(self, session: int, now: float) -> bytes:
@@ -117,9 +121,10 @@ class Commands:
         problem = _problem(result, self._serializer, is_query=False)
         if result[0] == Status.OK:
             problem.applied = "yes"
-        call[0].set_exception(problem)
         if result[0] == Status.UNKNOWN_RESOURCE:
-            self.on_unknown(call[3][0])
+            self.on_unknown(call[3][0], call[0], problem)
+        else:
+            call[0].set_exception(problem)
 
     def restart(self) -> list[Call]:
         """Begin a new session; returns what was sent under the old one and never answered."""
@@ -147,7 +152,7 @@ class Queries:
         self._asked: dict[int, tuple[object, Consistency, deque[Call]]] = {}  # by first id
         self._next_id = 1
         self._in_flight = 0
-        self.on_unknown: Callable[[int], None] = lambda resource: None
+        self.on_unknown: OnUnknown = _told
         self.applied_index = 0
 
     @property
@@ -155,11 +160,10 @@ class Queries:
         """Whether there is a query to be sent."""
         return any(self.queued.values())
 
-    def flush(self, link: object, min_index: int, levels: Iterable[Consistency]) -> bytes:
-        """Frames to send over ``link`` with the queued queries of ``levels``."""
+    def flush(self, link: object, min_index: int) -> bytes:
+        """Frames to send over ``link`` with the queued queries."""
         frames: list[bytes] = []
-        for consistency in levels:
-            queued = self.queued[consistency]
+        for consistency, queued in self.queued.items():
             while queued and self._in_flight < QUERIES_IN_FLIGHT:
                 calls: deque[Call] = deque()
                 size = 0
@@ -191,9 +195,11 @@ class Queries:
 
     def _odd(self, call: Call, result: bytes) -> None:
         """An answer that is an error, or a value that cannot be read here."""
-        self._not_here(call, result)
         if result[0] == Status.UNKNOWN_RESOURCE:
-            self.on_unknown(call[3][0])
+            problem = _problem(result, self._serializer, is_query=True)
+            self.on_unknown(call[3][0], call[0], problem)
+        else:
+            self._not_here(call, result)
 
     def _not_here(self, call: Call, result: bytes) -> None:
         """The same, where it says nothing about other members."""
@@ -296,6 +302,11 @@ def retrieved(future: asyncio.Future[Any]) -> None:
     """Nobody waits for this one; its failure shows in the next operation."""
     if not future.cancelled():
         future.exception()
+
+
+def _told(resource: int, future: asyncio.Future[Any], problem: CopycatError) -> None:
+    """Say so at once."""
+    future.set_exception(problem)
 
 
 def _run_frame(session: int, first: int, acknowledged: int, commands: list[Command]) -> bytes:

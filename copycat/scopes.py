@@ -3,7 +3,7 @@
 The holder's own clock decides (see `Lifetime`), before the cluster can give the thing to somebody
 else. The loss cancels the task inside ``async with`` and turns that one cancellation into the
 scope's error, the way ``asyncio.timeout`` makes a ``TimeoutError``; a cancellation from elsewhere
-stays one. It serves `AsyncLock` and `LeaderElection`.
+stays one. It serves locks, elections, semaphores, and the items of queues.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import datetime as dt
 import enum
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
@@ -204,6 +204,20 @@ class Serializer:
         """As `unpack`, for what `pack_state` made."""
         with self._deeper():
             return self.unpack(data)
+
+    def unpack_each(self, pieces: Iterable[bytes]) -> Iterator[Any]:
+        """The values that were packed one after the other, from bytes cut anywhere.
+
+        Raises `SerializationError` if they end within a value.
+        """
+        unpacker = msgpack.Unpacker(strict_map_key=False, ext_hook=self._hook, max_buffer_size=0)
+        fed = 0
+        for piece in pieces:
+            unpacker.feed(piece)
+            fed += len(piece)
+            yield from unpacker
+        if unpacker.tell() != fed:
+            raise SerializationError(f"{fed - unpacker.tell()} bytes are the beginning of a value")
 
     @contextlib.contextmanager
     def _deeper(self) -> Iterator[None]:

@@ -46,7 +46,7 @@ from .errors import (
 from .lifetime import Lifetime, SessionOptions
 from .listeners import Callback, Listeners, Registration
 from .outcomes import too_late
-from .pipeline import Call, Commands, Queries, Requests, fail, retrieved
+from .pipeline import Call, Commands, OnUnknown, Queries, Requests, fail, retrieved
 from .ports import Clock, Random
 from .pulse import Deadlines, Pulse
 from .serializer import Serializer
@@ -64,8 +64,6 @@ EVENT_BYTES_UNCONFIRMED = 512 << 10
 CLOSE_TIMEOUT = 1.0
 REORDER_PAUSE = 0.002
 
-_ANY_MEMBER = (Consistency.SERIALIZABLE, Consistency.SEQUENTIAL)
-_ALL_LEVELS = tuple(Consistency)
 
 
 class Session:
@@ -199,10 +197,12 @@ class Session:
             self._listeners.asked(registration, self._tell(SystemOperation.LISTEN, resource, event))
         return registration, self._listeners.answer_due(registration)
 
-    def when_unknown(self, callback: Callable[[int], None]) -> None:
-        """Call ``callback(resource)`` when a resource turns out to be deleted."""
-        self._commands.on_unknown = self._queries.on_unknown = callback
-        self._listeners.on_deleted = callback
+    def when_unknown(
+        self, told: OnUnknown, deleted: Callable[[int], None], name_of: Callable[[int], str]
+    ) -> None:
+        """Who hears that a resource is not there, or is being deleted, and who can name it."""
+        self._commands.on_unknown = self._queries.on_unknown = told
+        self._listeners.on_deleted, self._listeners.name_of = deleted, name_of
 
     def unlisten(self, registration: Registration) -> None:
         """Undo `listen`; the cluster is told in the background."""
@@ -393,8 +393,7 @@ class Session:
         if self._queries.waiting:
             where = link or self._route.any_link
             if where is not None:
-                levels = _ALL_LEVELS if link is not None else _ANY_MEMBER
-                asked = self._queries.flush(where, self.index, levels)
+                asked = self._queries.flush(where, self.index)  # it knows a leader, or refuses
                 if link is None:
                     where.send(asked)
                 else:

@@ -46,6 +46,12 @@ class Mode(enum.IntEnum):
     PERSISTENT = 0
     EPHEMERAL = 1
 
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise ConfigurationError(
+            f"{value!r} is no mode", hint="give Mode.PERSISTENT or Mode.EPHEMERAL"
+        )
+
 
 class MemberType(enum.Enum):
     """The part a member plays: voter, asynchronous learner, standby without a log, or client."""
@@ -69,6 +75,7 @@ class EventType(enum.Enum):
     RESIGNED = "resigned"
     CREATED = "created"
     DELETED = "deleted"
+    OPENED = "opened"
 
 
 class SessionState(enum.Enum):

@@ -75,12 +75,14 @@ def read_header(file: File) -> Header | None:
         return None
     if len(data) < SEGMENT_HEADER.size + SEGMENT_HEADER_CRC.size:
         raise FormatError("the file is shorter than a segment's header")
-    if data[:7] == SEGMENT_MAGIC[:7] and data[:8] != SEGMENT_MAGIC:
-        raise NewerFormatError(f"the file has format {data[7:8]!r}")
     fields = SEGMENT_HEADER.unpack_from(data)
-    if data[:8] != SEGMENT_MAGIC or crc32(data[: SEGMENT_HEADER.size]) != int.from_bytes(
+    sound = crc32(SEGMENT_MAGIC + data[8 : SEGMENT_HEADER.size]) == int.from_bytes(
         data[SEGMENT_HEADER.size :], "little"
-    ):
+    )
+    # With a sound rest, another version's digit is a bit that rotted.
+    if data[:7] == SEGMENT_MAGIC[:7] and data[:8] != SEGMENT_MAGIC and not sound:
+        raise NewerFormatError(f"the file has format {data[7:8]!r}")
+    if data[:8] != SEGMENT_MAGIC or not sound:
         raise FormatError("the segment's header is damaged")
     if fields[1] != FORMAT_VERSION or fields[2] != CHECKSUM_CRC32:
         raise NewerFormatError(f"the file has format {fields[1]} with checksum {fields[2]}")

@@ -55,10 +55,13 @@ COMMANDS = {
     "members": "List the members, or add, remove, promote and demote one; let another lead.",
     "get": "Print a value of a map.",
     "put": "Set a value of a map.",
+    "ls": "List what lies beneath a path.",
+    "rm": "Delete a path and all beneath it.",
+    "watch": "Print what becomes of a path.",
 }
-"""Each command's module is its name, but for the two that share ``data``."""
+"""Each command's module is its name, but for those that share one."""
 
-_MODULES = {"get": "data", "put": "data"}
+_MODULES = {"get": "data", "put": "data", "ls": "paths", "rm": "paths", "watch": "paths"}
 
 EPILOG = """\b
 Exit codes: 0 done, 1 negative answer (key absent, a check failed), 2 usage,

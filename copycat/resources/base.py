@@ -1,7 +1,7 @@
 """The client half of a resource: opened at its first use, then operations by name.
 
-`Access` is what all handles of one client share. A handle does no I/O when it is made. Everything
-a built-in resource does here a user's own `Resource` can do as well.
+A handle does no I/O when it is made. Everything a built-in resource does here a user's own
+`Resource` can do as well.
 """
 
 from __future__ import annotations
@@ -9,125 +9,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
-import os
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
-from .._core.calls import packer
-from ..errors import (
-    ConfigurationError,
-    SerializationError,
-    UnknownResourceError,
-    WrongLoopError,
-)
+from ..errors import ConfigurationError, MisuseError, SerializationError, UnknownResourceError
 from ..listeners import Inbox, Registration
-from ..machine import StateMachine, is_dynamic, operations_of, type_name_of
-from ..outcomes import forked
+from ..machine import EventDescriptor, StateMachine, events_of, is_dynamic, operations_of
 from ..paths import normal_path
-from ..ports import Random
-from ..scopes import Held
-from ..serializer import Serializer
-from ..session import Session
-from ..system import SYSTEM_RESOURCE, SystemOperation
-from ..types import Consistency, SessionState
+from ..types import Consistency, Mode, SessionState
+from .access import Access as Access
+from .access import Opened
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")
+T = TypeVar("T")
 
 Duration = float | timedelta | None
 """Seconds, a timedelta, or None for the default."""
-
-
-@dataclass(slots=True)
-class Opened:
-    """A resource as the cluster knows it: its id, and the ids of operations by name."""
-
-    resource: int
-    ids: dict[str, int]
-
-
-class Access:
-    """What every handle of one client needs: the session, and what is open already."""
-
-    def __init__(self, session: Session, serializer: Serializer, random: Random, name: str) -> None:
-        self.session = session
-        self.pack = packer(serializer.pack)
-        self.name = name
-        self.loop = asyncio.get_running_loop()
-        self.held: dict[int, Held] = {}  # by resource: what a task of this client holds now
-        self._random = random
-        self._pid = os.getpid()
-        self._opened: dict[tuple[str, str], Opened] = {}
-        session.when_unknown(self._forget)
-
-    def check(self) -> None:
-        """Raise unless this is the loop (and the process) the client was opened in."""
-        if asyncio.get_running_loop() is not self.loop:
-            self.wrong_place()
-
-    def wrong_place(self) -> NoReturn:
-        """Raise `ForkedError` or `WrongLoopError`."""
-        if os.getpid() != self._pid:
-            raise forked(self._pid, os.getpid())
-        raise WrongLoopError(
-            "the client belongs to another event loop",
-            hint="from another thread use asyncio.run_coroutine_threadsafe(..., loop) with the "
-            "loop it was opened in",
-        )
-
-    def new_claim(self) -> bytes:
-        """An id that nobody else has."""
-        return self._random.randbytes(16)
-
-    def known(self, path: str, machine: type[StateMachine]) -> Opened | None:
-        """What is open already."""
-        return self._opened.get((path, type_name_of(machine)))
-
-    async def open(
-        self,
-        path: str,
-        machine: type[StateMachine],
-        *,
-        also: tuple[str, ...] = (),
-        timeout: float | None = None,
-    ) -> Opened:
-        """Open, and if need be create, the resource; ``also`` names dynamic operations."""
-        type_name = type_name_of(machine)
-        known = self._opened.get((path, type_name))
-        names = sorted({*operations_of(machine), *also, *(known.ids if known else ())})
-        resource, ids = await self.system(
-            SystemOperation.OPEN, path, type_name, machine.version, names, timeout=timeout
-        )
-        opened = Opened(resource, dict(zip(names, ids, strict=True)))
-        self._opened[path, type_name] = opened
-        return opened
-
-    def system(
-        self, operation: SystemOperation, *args: object, timeout: float | None = None
-    ) -> asyncio.Future[Any]:
-        """Submit one of the system's commands."""
-        self.check()
-        return self.session.command(SYSTEM_RESOURCE, operation, [*args], timeout)
-
-    def ask_system(
-        self,
-        operation: SystemOperation,
-        *args: object,
-        consistency: Consistency = Consistency.LINEARIZABLE,
-    ) -> asyncio.Future[Any]:
-        """Ask one of the system's queries."""
-        self.check()
-        return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency)
-
-    def _forget(self, resource: int) -> None:
-        """The resource was deleted: what is held of it is lost, new handles open anew."""
-        held = self.held.pop(resource, None)
-        if held is not None:
-            held.lose("the resource was deleted")
-        for key in [key for key, opened in self._opened.items() if opened.resource == resource]:
-            del self._opened[key]
 
 
 class Resource(Generic[M]):
@@ -175,6 +74,7 @@ class Resource(Generic[M]):
 
     async def submit(self, operation: str, *args: object, timeout: Duration = None) -> Any:
         """Run a command of the machine; ``timeout`` in seconds."""
+        self._check_kind(operation, is_query=False)
         return await self._command(operation, [*args], timeout)
 
     async def query(
@@ -184,12 +84,54 @@ class Resource(Generic[M]):
         consistency: Consistency | None = None,
         timeout: Duration = None,
     ) -> Any:
-        """Ask a query of the machine; ``timeout`` in seconds."""
+        """Ask a query of the machine; ``timeout`` in seconds.
+
+        As fresh as ``consistency`` says, or else the handle's `at`, or else the query's own.
+        """
+        self._check_kind(operation, is_query=True)
         return await self._query(operation, [*args], consistency, timeout)
+
+    async def events(self, event: EventDescriptor[T]) -> AsyncIterator[T]:
+        """What the machine publishes as ``event`` (as in ``self.events(Bank.moved)``) from now on.
+
+        In order, none lost or doubled; raises `SessionExpiredError` if some may have been missed.
+        """
+        if events_of(self._machine).get(event.name) is not event:
+            raise MisuseError(
+                f"{self._machine.__name__} does not publish {event.name!r}",
+                hint="name one of its own, as in self.events(MyMachine.changed)",
+            )
+        registration, inbox = await self._listen(event.name)
+        try:
+            while True:
+                yield (await inbox.get())[0]
+        finally:
+            self._session.unlisten(registration)
+
+    def _check_kind(self, operation: str, *, is_query: bool) -> None:
+        known = operations_of(self._machine).get(operation)
+        if known is not None and known.is_query is not is_query:
+            kind, method = ("query", "query") if known.is_query else ("command", "submit")
+            raise MisuseError(
+                f"{self._machine.__name__}.{operation} is a {kind}",
+                hint=f"write self.{method}({operation!r}, ...)",
+            )
+
+    @property
+    def _resource(self) -> int:
+        """The id of the resource; 0 while the handle has not opened it."""
+        return 0 if self._opened is None else self._opened.resource
 
     async def open(self) -> Self:
         """Create the resource now rather than at its first use; returns the handle."""
-        await self._ready()
+        return await self._create(None, None)
+
+    async def _create(self, mode: Mode | None, timeout: Duration) -> Self:
+        """Make sure, by the cluster, that the resource is there, at a path in this ``mode``."""
+        seconds = self._timeout if timeout is None else seconds_of(timeout)
+        self._opened = await self._access.open(
+            self._path, self._machine, mode=mode, timeout=seconds
+        )
         return self
 
     def __repr__(self) -> str:
@@ -238,22 +180,28 @@ class Resource(Generic[M]):
             level = Consistency(level)
         seconds = self._timeout if timeout is None else seconds_of(timeout)
         try:
-            return self._session.query(
-                opened.resource, opened.ids[operation], args, level, seconds
-            )
+            return self._session.query(opened.resource, opened.ids[operation], args, level, seconds)
         except SerializationError as problem:
             raise self._unpackable(operation, args, problem) from None
 
-    def _quietly(self, operation: str, args: list[Any]) -> None:
-        """Submit a command whose outcome nobody waits for (cleaning up)."""
+    def _quietly(self, operation: str, args: list[Any]) -> asyncio.Future[Any] | None:
+        """Submit a command whose outcome nobody has to wait for (cleaning up)."""
         opened = self._opened
-        if opened is not None and self._session.state is not SessionState.CLOSED:
-            # Without a deadline: it goes out when it can, or becomes pointless with the session.
-            future = self._session.command(opened.resource, opened.ids[operation], args, math.inf)
-            future.add_done_callback(retrieved)
+        if opened is None or self._session.state is SessionState.CLOSED:
+            return None
+        # Without a deadline: it goes out when it can, or becomes pointless with the session.
+        future = self._session.command(opened.resource, opened.ids[operation], args, math.inf)
+        future.add_done_callback(retrieved)
+        return future
 
-    async def _ready(self, also: tuple[str, ...] = (), timeout: Duration = None) -> Opened:
-        opened = self._opened or self._access.known(self._path, self._machine)
+    async def _ready(
+        self, also: tuple[str, ...] = (), timeout: Duration = None, *, sure: bool = False
+    ) -> Opened:
+        """The resource as this handle opened it; if it did not, as another one of this client
+        did, unless it has to be ``sure`` to be there."""
+        opened = self._opened
+        if opened is None and not sure:
+            opened = self._access.known(self._path, self._machine)
         if opened is None or any(name not in opened.ids for name in also):
             seconds = self._timeout if timeout is None else seconds_of(timeout)
             opened = await self._access.open(self._path, self._machine, also=also, timeout=seconds)
@@ -266,12 +214,32 @@ class Resource(Generic[M]):
         operations = operations_of(self._machine)
         if operation not in operations and not is_dynamic(self._machine):
             raise UnknownResourceError(f"{self._machine.__name__} has no operation {operation!r}")
-        await self._ready(() if operation in operations else (operation,), timeout)
+        also = () if operation in operations else (operation,)
+        fresh = self._opened is None
+        opened = await self._ready(also, timeout)
+        try:
+            return await go_on()
+        except UnknownResourceError:
+            if not (fresh and self._renew(opened)):
+                raise
+        await self._ready(also, timeout)
         return await go_on()
+
+    def _renew(self, opened: Opened) -> bool:
+        """Whether a first use, which began with ``opened``, may begin again.
+
+        What a handle begins with was perhaps opened by another one, long ago, and deleted since
+        then by another client. Nobody can say of a handle that was never used that it is stale.
+        """
+        if self._opened is opened:
+            if self._access.known(self._path, self._machine) is opened:
+                return False
+            self._opened = None
+        return True
 
     async def _listen(self, event: str) -> tuple[Registration, Inbox]:
         """Listen from now on; to be undone by ``unlisten``."""
-        opened = await self._ready()
+        opened = await self._ready(sure=True)
         inbox = Inbox()
         registration, told = self._session.listen(
             opened.resource, event, inbox.put, on_gap=inbox.end
@@ -337,11 +305,35 @@ def seconds_of(duration: float | timedelta) -> float:
     return seconds
 
 
+def hashable(key: object) -> None:
+    """Raise `SerializationError` if it cannot be a key, or an element of a set."""
+    try:
+        hash(key)
+    except TypeError:
+        raise SerializationError(
+            f"a key needs a hash, as in a dict; {type(key).__name__} has none",
+            hint="use a str, a number, bytes, a tuple, or a frozen dataclass",
+        ) from None
+
+
 def stateful(machine: type[StateMachine]) -> Callable[[type[R]], type[R]]:
-    """Associate a `Resource` subclass with the machine that holds its state."""
+    """Associate a `Resource` subclass with the machine that holds its state.
+
+    Raises `ConfigurationError` for what is no machine, or no resource.
+    """
+    if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
+        raise ConfigurationError(
+            f"@stateful takes a StateMachine class, not {machine!r}",
+            hint="write @stateful(MyMachine) above the resource that it is the state of",
+        )
 
     def associate(cls: type[R]) -> type[R]:
-        cls.machine = machine  # type: ignore[attr-defined]
+        if not (isinstance(cls, type) and issubclass(cls, Resource)):
+            raise ConfigurationError(
+                f"@stateful decorates Resource classes, not {cls!r}",
+                hint=f"write class MyResource(Resource[{machine.__name__}])",
+            )
+        cls.machine = machine
         return cls
 
     return associate

@@ -16,7 +16,8 @@ from ..errors import CopycatError, LeadershipLost, MisuseError, SessionExpiredEr
 from ..scopes import Held
 from ..types import Consistency, EventType, SessionState
 from .base import Duration
-from .turns import CHANGED, Claim, Turns, TurnsMachine
+from .line import Claim
+from .turns import CHANGED, Turns, TurnsMachine
 
 T = TypeVar("T")
 

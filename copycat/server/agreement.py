@@ -91,11 +91,13 @@ class Agreement:
     def _look_at(self, instance: Instance | None) -> tuple[int, int | None]:
         if instance is None:
             return 0, None
+        state = 0
         try:
-            state = instance.state()
+            for piece in instance.freeze()[1]:
+                state = crc32(piece, state)
         except SerializationError:
             return 0, None
-        return type(instance.machine).version, crc32(state)
+        return type(instance.machine).version, state
 
     def _compare(self, told: Note) -> None:
         mine = self._notes.get(told.index)

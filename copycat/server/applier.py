@@ -8,8 +8,10 @@ own; entries replay through here. What the outside has to hear is collected in `
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from .._core.calls import run_commands
 from .._core.kernel import batch_runs, crc32, decode_commands
@@ -69,10 +71,12 @@ class Applier:
         self.sessions = SessionTable()
         self.timers: list[tuple[int, int, int, str, bytes]] = []  # due_us, nth, resource, op, args
         self._timers_made = 0
+        self._timers_of: dict[int, int] = {}  # resource -> how many of them
         self._events: dict[int, list[list[object]]] = {}  # session -> [[resource, event, value]]
         self._out = Applied()
         self._pack = Serializer(opaque=True).pack
         self._unpack = Serializer(opaque=True).unpack
+        self._unpack_each = Serializer(opaque=True).unpack_each
         self.executor = Executor(machines, serializer, self)
         self.executor.level = level_for(machines)
         self.system = System(self.executor, self)
@@ -167,6 +171,14 @@ class Applier:
         due = self.time_us + max(1, delay_us)
         timer = (due, self._timers_made, resource, operation, arguments)
         heapq.heappush(self.timers, timer)
+        self._timers_of[resource] = self._timers_of.get(resource, 0) + 1
+
+    def retire(self, resources: Iterable[int]) -> None:
+        """These were deleted: what they have scheduled will not be run."""
+        gone = {resource for resource in resources if self._timers_of.pop(resource, 0)}
+        if gone:
+            self.timers = [timer for timer in self.timers if timer[2] not in gone]
+            heapq.heapify(self.timers)
 
     def retract(self, resource: int) -> None:
         """Take back what ``resource`` published and did not send yet, and all that it scheduled."""
@@ -176,8 +188,7 @@ class Applier:
                 self._events[session] = kept
             else:
                 del self._events[session]
-        self.timers = [timer for timer in self.timers if timer[2] != resource]
-        heapq.heapify(self.timers)
+        self.retire([resource])
         # How many were made on the way down is not certain to be the same; their order is all that
         # the numbers are for.
         self._timers_made = max((timer[1] for timer in self.timers), default=0)
@@ -277,6 +288,9 @@ class Applier:
         """Timers that are due, then sessions that are overdue, each in deterministic order."""
         while self.timers and self.timers[0][0] <= self.time_us:
             _, _, resource, operation, arguments = heapq.heappop(self.timers)
+            self._timers_of[resource] -= 1
+            if not self._timers_of[resource]:
+                del self._timers_of[resource]
             self.executor.timer(resource, operation, arguments, index, self.time_us)
         for session in self.sessions.expired(self.time_us):
             self._end(session, index, expired=True)
@@ -284,7 +298,7 @@ class Applier:
     def _end(self, session: Session, index: int, *, expired: bool) -> None:
         self._out.ended.append(session.id)
         self._events.pop(session.id, None)
-        self.system.forget(session.id)
+        self.system.end(session.id)
         for instance in self.executor.instances():
             if expired:
                 self.executor.hook(instance, "on_expire", index, self.time_us, session.id)
@@ -303,9 +317,14 @@ class Applier:
 
     # -- snapshots -----------------------------------------------------------------------------
 
-    def image(self) -> bytes:
-        """The whole state at ``index``, in one deterministic encoding; only between batches."""
-        return self._pack(
+    def freeze(self) -> Iterator[bytes]:
+        """The whole state at ``index``, in one deterministic encoding; only between batches.
+
+        What does not come in pieces of its own (`StateMachine.snapshot`) is encoded now, the rest
+        while the pieces are taken, whatever is applied meanwhile. Raises `SerializationError` now
+        or while they are taken.
+        """
+        head = self._pack(
             [
                 self.index,
                 self.time_us,
@@ -313,19 +332,25 @@ class Applier:
                 [list(timer) for timer in sorted(self.timers)],
                 [session.image() for session in self.sessions],
                 self.system.image(),
-                self.executor.image(),
             ]
         )
+        return chain((head,), self.executor.freeze())
 
-    def restore(self, image: bytes) -> None:
-        """Become the state that made ``image``."""
-        index, time_us, timers_made, timers, sessions, system, instances = self._unpack(image)
+    def image(self) -> bytes:
+        """The whole state at ``index`` at once."""
+        return b"".join(self.freeze())
+
+    def restore(self, state: bytes | Iterable[bytes]) -> None:
+        """Become the state that `freeze` gave, at once or in whatever pieces it comes."""
+        values = self._unpack_each((state,) if isinstance(state, bytes) else state)
+        index, time_us, timers_made, timers, sessions, system = next(values)
         self.index, self.time_us, self._timers_made = index, time_us, timers_made
         self.timers = [tuple(timer) for timer in timers]  # sorted, hence a heap
+        self._timers_of = dict(Counter(timer[2] for timer in self.timers))
         self.sessions = SessionTable(map(Session.from_image, sessions))
         self._events.clear()
         self._out = Applied()
-        self.executor.restore(instances)
+        self.executor.restore(values)
         self.system.restore(system)
         self.agreement.restored()
         self._said = 0

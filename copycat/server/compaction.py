@@ -1,6 +1,7 @@
 """When a member saves its state, and how much of its log may go then.
 
-A snapshot is taken between two batches and written in the background; once it is durable, whole
+A snapshot is of the state between two batches. What the machines can freeze is encoded slice by
+slice while commands go on, and written in the background; once it is durable, whole
 segments below it are dropped, but not what a follower is still catching up on (H22). It belongs to
 the member's turn: it starts jobs and gives Raft its facts, and decides nothing about entries.
 """
@@ -8,7 +9,8 @@ the member's turn: it starts jobs and gives Raft its facts, and decides nothing 
 from __future__ import annotations
 
 import logging
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import SerializationError
@@ -17,9 +19,12 @@ from ..raft.inputs import Compacted, Input
 from .administration import Administration
 from .applier import Applier
 from .effects import Job
-from .snapshots import SnapshotInfo
+from .snapshots import Saving, SnapshotInfo
 from .store import Store
 from .transfer import Sender
+
+SLICE_BYTES = 256 << 10
+"""Of the state that are encoded in one turn: about a millisecond."""
 
 log = logging.getLogger("copycat.member")
 
@@ -44,6 +49,26 @@ class Host(Protocol):
 
     def tell(self, fact: Input) -> None:
         """Give Raft a fact in its next step."""
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A snapshot that is being taken: what is still to be encoded, and where it is written."""
+
+    index: int
+    pieces: Iterator[bytes]
+    saving: Saving
+
+    def next_slice(self) -> bytes:
+        """As much as should be encoded in one turn; nothing at the end."""
+        slices: list[bytes] = []
+        size = 0
+        for piece in self.pieces:
+            slices.append(piece)
+            size += len(piece)
+            if size >= SLICE_BYTES:
+                break
+        return b"".join(slices)
 
 
 class Compaction:
@@ -76,7 +101,7 @@ class Compaction:
         self._snapshot_bytes = snapshot_bytes
         self._retain_bytes = retain_bytes
         self._host = host
-        self._under_way = False
+        self._under_way: _UnderWay | None = None
         self._bytes = 0  # applied since the last snapshot
 
     def applied(self, size: int) -> None:
@@ -84,15 +109,16 @@ class Compaction:
         self._bytes += size
 
     def installed(self) -> None:
-        """The state came from a snapshot just now."""
+        """The state came from a snapshot just now; one that is being taken is of an older one."""
         self._bytes = 0
+        self._under_way = None
 
     def when_due(self) -> None:
         """Take a snapshot if enough has happened since the last one."""
         if self._bytes < self._snapshot_bytes or self._under_way:
             return
         snapshot = self._store.snapshot
-        if snapshot is None or self._bytes >= snapshot.size:
+        if snapshot is None or self._bytes >= snapshot.state_bytes:
             self.take()
 
     def take(self, *, asked: bool = False) -> int:
@@ -107,28 +133,50 @@ class Compaction:
             return index
         self._bytes = 0
         try:
-            body = self._applier.image()
+            pieces = self._applier.freeze()
         except SerializationError as problem:
-            log.error("%s: no snapshot, so the log cannot be cut: %s", self._host.name, problem)
+            self._impossible(problem)
             if asked:
                 raise ValueError(f"no snapshot: {problem}") from problem
             return index
-        self._under_way = True
-
-        def failed(error: BaseException) -> None:
-            self._under_way = False
-            log.error("%s: no snapshot at index %d: %s", self._host.name, index, error)
-
         brought_at, roster = self._administration.rosters.at(index)
-        configuration = (brought_at, roster.encode())
-        save = self._store.snapshots.save
-        self._host.start(
-            Job("background", lambda: save(index, term, body, configuration), self._saved, failed)
-        )
+        saving = self._store.snapshots.begin(index, term, (brought_at, roster.encode()))
+        self._under_way = _UnderWay(index, pieces, saving)
+        self._go_on(self._under_way)
         return index
 
-    def _saved(self, info: SnapshotInfo) -> None:
-        self._under_way = False
+    def _go_on(self, snapshot: _UnderWay) -> None:
+        """Encode the next slice of the state, and have it written; one is under way at a time."""
+        if snapshot is not self._under_way:  # the state was replaced by another one
+            self._host.start(Job("background", snapshot.saving.abandon))
+            return
+
+        def failed(error: BaseException) -> None:
+            if snapshot is self._under_way:
+                self._under_way = None
+            log.error("%s: no snapshot at index %d: %s", self._host.name, snapshot.index, error)
+
+        try:
+            data = snapshot.next_slice()
+        except SerializationError as problem:
+            self._under_way = None
+            self._impossible(problem)
+            self._host.start(Job("background", snapshot.saving.abandon))
+            return
+        saving = snapshot.saving
+        if data:
+            then = lambda _: self._go_on(snapshot)  # noqa: E731
+            self._host.start(Job("background", lambda: saving.add(data), then, failed))
+        else:
+            saved = lambda info: self._saved(snapshot, info)  # noqa: E731
+            self._host.start(Job("background", saving.finish, saved, failed))
+
+    def _impossible(self, problem: SerializationError) -> None:
+        log.error("%s: no snapshot, so the log cannot be cut: %s", self._host.name, problem)
+
+    def _saved(self, snapshot: _UnderWay, info: SnapshotInfo) -> None:
+        if snapshot is self._under_way:
+            self._under_way = None
         current = self._store.snapshot
         if current is None or current.index < info.index:
             self._store.snapshot = info

@@ -19,10 +19,11 @@ recurse, both mean a member at its end: it stops.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 from .._core.calls import OK, OK_NONE, Entry, packer, unpacker
 from .._core.layout import Status
@@ -57,6 +58,8 @@ NO_STATE = b""
 log = logging.getLogger("copycat.machines")
 
 _NO_ARGUMENTS = b"\x90"
+_NIL = b"\xc0"
+_NO_MORE = object()
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]+")
 
 
@@ -119,15 +122,39 @@ class Instance:
     def __str__(self) -> str:
         return f"{self.type_name} at {self.path}"
 
-    def state(self) -> bytes:
-        """The state for a snapshot; raises `SerializationError` whatever the machine's own raises.
+    def freeze(self) -> tuple[bool, Iterator[bytes]]:
+        """The state as it is now, for a snapshot: whether it comes in pieces, and each encoded.
 
-        Nothing of a fenced resource.
+        One that comes in pieces is encoded while they are taken, later. Raises
+        `SerializationError` whatever the machine's own raises. Nothing of a fenced resource.
         """
         if self.fenced:
-            return NO_STATE
+            return False, iter((NO_STATE,))
+        with self._blamed():
+            state = self.machine.snapshot()
+            if isinstance(state, Iterator):
+                return True, self._pieces(state)
+            packed = self.serializer.pack_state(state)
+        self.state_size = len(packed)
+        return False, iter((packed,))
+
+    def _pieces(self, pieces: Iterator[object]) -> Iterator[bytes]:
+        size = 0
+        while True:
+            with self._blamed():
+                piece = next(pieces, _NO_MORE)
+                if piece is _NO_MORE:
+                    break
+                packed = self.serializer.pack_state(piece)
+            size += len(packed)
+            yield packed
+        self.state_size = size
+
+    @contextlib.contextmanager
+    def _blamed(self) -> Iterator[None]:
+        """What its snapshot() raises says whose it was."""
         try:
-            state = self.serializer.pack_state(self.machine.snapshot())
+            yield
         except InvariantViolated:
             raise
         except SerializationError as problem:
@@ -138,8 +165,17 @@ class Instance:
             raise SerializationError(
                 f"snapshot() of {self} raised {type(problem).__name__}"
             ) from problem
-        self.state_size = len(state)
-        return state
+
+    def thaw(self, in_pieces: bool, pieces: Iterable[bytes]) -> None:
+        """Become what `freeze` gave."""
+        values = self._thawed(pieces)
+        self.machine.restore(values if in_pieces else next(values))
+
+    def _thawed(self, pieces: Iterable[bytes]) -> Iterator[Any]:
+        self.state_size = 0
+        for piece in pieces:
+            self.state_size += len(piece)
+            yield self.serializer.unpack_state(piece)
 
 
 class _Packing:
@@ -209,12 +245,14 @@ class Executor:
 
     def check_state(self, id_: int) -> None:
         """Raise `SerializationError` if the machine's state could not be put into a snapshot."""
-        self._instances[id_].state()
+        for _ in self._instances[id_].freeze()[1]:
+            pass
 
-    def delete(self, id_: int) -> None:
-        """Forget an instance; its id is never given out again."""
-        self._instances.pop(id_, None)
-        self._forget_entries(id_)
+    def delete(self, ids: Iterable[int]) -> None:
+        """Forget these instances; their ids are never given out again."""
+        gone = [id_ for id_ in ids if self._instances.pop(id_, None) is not None]
+        if gone:
+            self._forget_entries(gone)
 
     def command(
         self,
@@ -290,22 +328,39 @@ class Executor:
         Deleting the path takes the fence away with the resource.
         """
         instance.fenced = reason
-        self._forget_entries(instance.id)
+        self._forget_entries([instance.id])
         self._runtime.retract(instance.id)
 
-    def image(self) -> list[object]:
-        """All instances for a snapshot."""
-        return [[i.id, i.path, i.type_name, i.state(), i.fenced] for i in self._instances.values()]
+    def freeze(self) -> Iterator[bytes]:
+        """All instances as they are now, for a snapshot: encoded while the pieces are taken.
 
-    def restore(self, image: list) -> None:  # type: ignore[type-arg]
-        """Become what made ``image``."""
+        Of each, an array of its resource id, path, type, whether its state comes in pieces, and
+        why it is fenced; then its state's pieces, each packed once more; then nil.
+        """
+        pack = self._opaque.pack
+        frozen = [(each, *each.freeze()) for each in self._instances.values()]
+        heads = [pack([i.id, i.path, i.type_name, many, i.fenced]) for i, many, _ in frozen]
+        return _encoded(heads, [pieces for _, _, pieces in frozen], pack)
+
+    def restore(self, values: Iterator[Any]) -> None:
+        """Become what `freeze` gave, unpacked once."""
         self._instances.clear()
         self.table.clear()
-        for id_, path, type_name, state, fenced in image:
+        for id_, path, type_name, many, fenced in values:
             instance = self.create(id_, path, type_name)
-            instance.fenced, instance.state_size = fenced, len(state)
+            instance.fenced = fenced
+            pieces = iter(lambda: next(values), None)
             if not fenced:
-                instance.machine.restore(instance.serializer.unpack_state(state))
+                instance.thaw(many, pieces)
+            for _ in pieces:  # what nobody wanted
+                pass
+
+    def image(self) -> list[list[object]]:
+        """All instances: id, path, type, the encoded pieces of the state, and why it is fenced."""
+        return [
+            [i.id, i.path, i.type_name, list(i.freeze()[1]), i.fenced]
+            for i in self._instances.values()
+        ]
 
     def _resolve(
         self, resource: int, operation: int, *, queries: bool
@@ -371,9 +426,20 @@ class Executor:
                 log.error("%s raised %s", where, kind[2], exc_info=problem)
         return result_of(problem, instance.serializer, where)
 
-    def _forget_entries(self, id_: int) -> None:
-        for key in [key for key in self.table if key[0] == id_]:
+    def _forget_entries(self, ids: Iterable[int]) -> None:
+        gone = frozenset(ids)
+        for key in [key for key in self.table if key[0] in gone]:
             del self.table[key]
+
+
+def _encoded(
+    heads: list[bytes], states: list[Iterator[bytes]], pack: Callable[[object], bytes]
+) -> Iterator[bytes]:
+    for head, pieces in zip(heads, states, strict=True):
+        yield head
+        for piece in pieces:
+            yield pack(piece)
+        yield _NIL
 
 
 def failure(status: Status, *value: object) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from .._core import layout
@@ -443,11 +443,11 @@ class Member:
         """Whether the log still has what comes right behind ``index``."""
         return self._store.log.base_index <= index
 
-    def install(self, info: SnapshotInfo, body: bytes) -> None:
+    def install(self, info: SnapshotInfo, state: Iterable[bytes]) -> None:
         """A snapshot from the leader is durable: it replaces state and, unless it matches, log."""
         if info.index <= self._applier.index:
             return
-        self._applier.restore(body)
+        self._applier.restore(state)
         self._store.snapshot = info
         self._compaction.installed()
         placed = newer(self._administration.rosters.base, info.configuration)

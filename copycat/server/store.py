@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from .._core.layout import SEGMENT_DATA_OFFSET
 from .._core.log import Log, Truncation
@@ -70,15 +70,15 @@ class Store:
         self._resetting = False  # a reset is staged
         self._deletions = 0  # jobs under way
 
-    def recover(self) -> bytes | None:
-        """Read everything back; returns the newest snapshot's body. Blocks.
+    def recover(self) -> Iterator[bytes] | None:
+        """Read everything back; returns the newest snapshot's state, piece by piece. Blocks.
 
         Raises `CorruptLogError` and `WrongClusterError`; a torn tail is cut silently.
         """
         newest = self.snapshots.newest()
-        body = None
+        state = None
         if newest is not None:
-            self.snapshot, body = newest
+            self.snapshot, state = newest
         self._disk.makedirs(DIRECTORY)
         files: list[tuple[int, File]] = []
         for name in sorted(self._disk.listdir(DIRECTORY)):
@@ -106,7 +106,7 @@ class Store:
             # Before anybody waits for us: the first batch must not have to wait for a file.
             with contextlib.suppress(DiskFullError):  # then it starts, votes, and waits for room
                 self._add_segment(self._segment_bytes)
-        return body
+        return state
 
     def _match_snapshot_and_log(self) -> None:
         snapshot, log = self.snapshot, self.log

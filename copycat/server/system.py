@@ -15,21 +15,26 @@ from .._core.calls import OK, OK_NONE
 from .._core.layout import Status
 from ..errors import (
     ConfigurationError,
+    ConflictError,
     ResourceTypeError,
     SerializationError,
     UnknownResourceError,
 )
 from ..paths import normal_path
 from ..serializer import Serializer
-from ..system import DELETED, SystemOperation
+from ..system import DELETED, SYSTEM_RESOURCE, SystemOperation
+from ..types import EventType, Mode
 from .executor import MEMBER_ONLY, Executor, failure, result_of
+from .listening import Listening
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
 DIGEST_INTERVAL_US = 1_000_000
 """Log time between two digests: each costs every member a walk over its whole state."""
 LISTENERS_MAX = 4096
-"""Events that one session may listen to."""
+"""Events, and paths, that one session may listen to."""
+OWNED_MAX = 65_536
+"""Ephemeral paths of one session."""
 NAMES_MAX = 65_536
 """Names of operations in a cluster; they are never forgotten."""
 NAME_CHARACTERS_MAX = 256
@@ -51,6 +56,7 @@ class State(Protocol):
 
     def image(self) -> bytes: ...
     def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def retire(self, resources: Iterable[int]) -> None: ...
 
 
 class System:
@@ -61,8 +67,7 @@ class System:
         self._state = state
         self._tree = Tree()
         self._schema = Schema()
-        self._listeners: dict[tuple[int, str], dict[int, None]] = {}
-        self._listening: dict[int, int] = {}  # session -> to how many events it listens
+        self._listening = Listening()
         self._allowed: list[str] = []
         self._allowed_by = ""
         self._digest_due_us = 0  # log time from which on the next digest may be asked for
@@ -80,9 +85,10 @@ class System:
         }
         self._queries: dict[int, Callable[..., object]] = {
             op.EXISTS: lambda path: path in self._tree,
-            op.CHILDREN: lambda path: self._tree.children(path),
+            op.CHILDREN: self._children,
             op.DIGEST_AT: self._digests.get,
             op.RESOURCES: self._resources,
+            op.INFO: self._info,
         }
         self._session = 0
 
@@ -101,19 +107,21 @@ class System:
 
     def listeners(self, resource: int, event: str) -> Iterable[int]:
         """The sessions that listen to ``event`` of ``resource``, the oldest first."""
-        return tuple(self._listeners.get((resource, event), ()))
+        return self._listening.sessions(resource, event)
 
-    def forget(self, session: int) -> None:
-        """A session ended: it listens to nothing any more."""
-        for key in [key for key, sessions in self._listeners.items() if session in sessions]:
-            self._drop_listener(key, session)
+    def end(self, session: int) -> None:
+        """A session ended: it listens to nothing any more, and its paths go, oldest first."""
+        self._listening.forget(session)
+        self._session = session
+        for path in self._tree.owned(session):
+            self._remove(path)
 
     def image(self) -> list[object]:
         """Everything replicated here, for a snapshot."""
         return [
             self._tree.image(),
             self._schema.names,
-            [[list(key), list(sessions)] for key, sessions in self._listeners.items()],
+            self._listening.image(),
             self._allowed,
             self._allowed_by,
             self._digest_due_us,
@@ -122,23 +130,25 @@ class System:
     def restore(self, image: list) -> None:  # type: ignore[type-arg]
         """Become what made ``image``."""
         paths, names, listeners, self._allowed, self._allowed_by, self._digest_due_us = image
-        self._tree = Tree([(path, resource) for path, resource in paths])
+        self._tree = Tree(paths)
         self._schema = Schema(names)
         self._executor.name_of = self._schema.name
-        self._listeners = {
-            (resource, event): dict.fromkeys(sessions) for (resource, event), sessions in listeners
-        }
-        self._listening = {}
-        for sessions in self._listeners.values():
-            for session in sessions:
-                self._listening[session] = self._listening.get(session, 0) + 1
+        self._listening = Listening(listeners)
         self._digests.clear()
 
     # -- commands ------------------------------------------------------------------------------
 
-    def _open(self, path: str, type_name: str, version: int, operations: list[str]) -> object:
+    def _open(
+        self,
+        path: str,
+        type_name: str,
+        version: int,
+        operations: list[str],
+        mode: int | None = None,
+    ) -> object:
         path = normal_path(path)
         self._check_names(operations)
+        self._check_path(path, mode)
         resource = self._tree.resource(path)
         if resource:
             instance = self._executor.instance(resource)
@@ -154,18 +164,19 @@ class System:
                     f"the machine {type_name!r} is not registered on the leader "
                     f"{self._allowed_by}; start the members with machines=[{type_name}]"
                 )
-            self._create_path(path)
             resource = self._state.index
             self._executor.create(resource, path, type_name)
             try:
                 self._executor.check_state(resource)
             except SerializationError as problem:
-                self._executor.delete(resource)
+                self._executor.delete([resource])
                 raise SerializationError(  # not `Rejected`, which is the machines' own word
                     f"the state of {type_name} cannot be put into a snapshot: {problem.args[0]}; "
                     "give it plain attributes, or snapshot() and restore()"
                 ) from problem
-            self._tree.place(path, resource)
+            self._create(path, mode)
+            self._tree.put(path, resource)
+            self._tell_of_path(EventType.OPENED, path)
         return [resource, [self._schema.intern(name) for name in operations]]
 
     def _check_names(self, names: list[str]) -> None:
@@ -177,50 +188,87 @@ class System:
             if new and len(self._schema.names) + new > NAMES_MAX:
                 raise Full(f"the cluster knows {NAMES_MAX} names of operations, its limit")
 
-    def _create(self, path: str) -> bool:
-        return self._create_path(normal_path(path))
+    def _create(self, path: str, mode: int | None = Mode.PERSISTENT) -> bool:
+        path = normal_path(path)
+        self._check_path(path, mode)
+        state = self._state
+        created = self._tree.create(path, state.index, state.time_us, self._owner(mode))
+        for each in created:
+            self._tell_of_path(EventType.CREATED, each)
+        return bool(created)
 
-    def _create_path(self, path: str) -> bool:
+    def _check_path(self, path: str, mode: int | None) -> None:
+        """Whether it may and can be there, before anything is changed."""
         if len(self._tree) >= PATHS_MAX and path not in self._tree:
             raise Full(f"the cluster has {len(self._tree)} paths, its limit")
-        return self._tree.create(path)
+        owner = self._owner(mode)
+        self._tree.check(path, owner)
+        if owner and self._tree.owns(owner) >= OWNED_MAX and path not in self._tree:
+            raise Full(f"session {owner} has {OWNED_MAX} ephemeral paths, its limit")
 
-    def _delete(self, path: str) -> bool:
-        gone = self._tree.delete(normal_path(path))
-        for resource in gone or ():
-            self._tell_of_deletion(resource)
-            self._executor.delete(resource)
-            for key in [key for key in self._listeners if key[0] == resource]:
-                for session in tuple(self._listeners[key]):
-                    self._drop_listener(key, session)
-        return gone is not None
+    def _owner(self, mode: int | None) -> int | None:
+        """Whom a path shall belong to; None: whoever has it."""
+        if mode is None:
+            return None
+        return self._session if Mode(mode) is Mode.EPHEMERAL else 0
+
+    def _delete(self, path: str, version: int | None = None) -> bool:
+        path = normal_path(path)
+        place = self._tree.find(path)
+        if version is not None and (place is None or place.version != version):
+            there = None if place is None else place.version
+            raise ConflictError(
+                f"{path} is not there" if there is None else f"{path} has the version {there}",
+                current=there,
+            )
+        return self._remove(path)
+
+    def _remove(self, path: str) -> bool:
+        gone = self._tree.delete(path)
+        for _, place in gone:
+            if place.resource:
+                self._tell_of_deletion(place.resource)
+        resources = [place.resource for _, place in gone if place.resource]
+        self._executor.delete(resources)
+        self._state.retire(resources)
+        for each, _ in gone:
+            if each != "/":  # which stays
+                self._tell_of_path(EventType.DELETED, each)
+        return bool(gone)
 
     def _tell_of_deletion(self, resource: int) -> None:
         """The machine hears of it first, so that its last events come before the end of all."""
         state, instance = self._state, self._executor.instance(resource)
         if instance is not None:
             self._executor.hook(instance, "on_delete", state.index, state.time_us, self._session)
-        listening = [sessions for key, sessions in self._listeners.items() if key[0] == resource]
-        for session in dict.fromkeys(session for sessions in listening for session in sessions):
+        for session in self._listening.delete(resource):
             state.publish(resource, DELETED, NO_VALUE, session)
 
+    def _tell_of_path(self, what: EventType, path: str) -> None:
+        """Those who listen to the path or to its parent."""
+        if not self._listening.knows(SYSTEM_RESOURCE):
+            return
+        told = self._serializer.pack([what.value, path])
+        for each in (path, path.rpartition("/")[0] or "/") if path != "/" else (path,):
+            self._state.publish(SYSTEM_RESOURCE, each, told, None)
+
     def _listen(self, resource: int, event: str) -> int:
-        if self._executor.instance(resource) is None:
+        if resource == SYSTEM_RESOURCE:
+            event = normal_path(event)
+        elif self._executor.instance(resource) is None:
             raise UnknownResourceError(f"resource {resource} was deleted")
-        if not isinstance(event, str) or len(event) > NAME_CHARACTERS_MAX:
+        elif not isinstance(event, str) or len(event) > NAME_CHARACTERS_MAX:
             raise TypeError(f"an event has a name of at most {NAME_CHARACTERS_MAX} characters")
         session = self._session
-        sessions = self._listeners.get((resource, event), {})
-        if session not in sessions:
-            count = self._listening.get(session, 0)
+        if not self._listening.has(resource, event, session):
+            count = self._listening.count(session)
             if count >= LISTENERS_MAX:
                 raise Full(f"session {session} listens to {count} events, its limit")
-            self._listening[session] = count + 1
-            self._listeners.setdefault((resource, event), sessions)[session] = None
+            self._listening.add(resource, event, session)
         return self._state.index
 
     def _unlisten(self, resource: int, event: str) -> None:
-        self._drop_listener((resource, event), self._session)
+        self._listening.drop(resource, event, self._session)
 
     def _digest(self) -> object:
         if self._state.time_us < self._digest_due_us:
@@ -234,20 +282,24 @@ class System:
 
     # -- queries -------------------------------------------------------------------------------
 
+    def _children(self, path: str, after: int = 0) -> object:
+        return list(self._tree.children(normal_path(path), after))
+
+    def _info(self, path: str) -> object:
+        place = self._tree.find(normal_path(path))
+        if place is None:
+            return None
+        instance = self._executor.instance(place.resource)
+        type_name = "" if instance is None else instance.type_name
+        return [
+            place.version, place.time_us, place.owner, place.resource, type_name,
+            len(place.children),
+        ]  # fmt: skip
+
     def _resources(self) -> object:
         return [[i.path, i.id, i.type_name] for i in self._executor.instances()]
 
     # -- helpers -------------------------------------------------------------------------------
-
-    def _drop_listener(self, key: tuple[int, str], session: int) -> None:
-        sessions = self._listeners.get(key)
-        if sessions is not None and session in sessions:
-            del sessions[session]
-            self._listening[session] -= 1
-            if not self._listening[session]:
-                del self._listening[session]
-            if not sessions:
-                del self._listeners[key]
 
     def _call(
         self, function: Callable[..., object] | None, operation: int, arguments: bytes

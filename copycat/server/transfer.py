@@ -10,7 +10,7 @@ is jobs; nothing here blocks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class Owner(Protocol):
 
     def start(self, job: Job) -> None: ...
     def send(self, message: Message) -> None: ...
-    def install(self, info: SnapshotInfo, body: bytes) -> None: ...
+    def install(self, info: SnapshotInfo, state: Iterable[bytes]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -199,8 +199,10 @@ class Receiver:
 
         return run
 
-    def _written(self, chunk: SnapshotChunk) -> Callable[[tuple[SnapshotInfo, bytes] | None], None]:
-        def then(accepted: tuple[SnapshotInfo, bytes] | None) -> None:
+    def _written(
+        self, chunk: SnapshotChunk
+    ) -> Callable[[tuple[SnapshotInfo, list[bytes]] | None], None]:
+        def then(accepted: tuple[SnapshotInfo, list[bytes]] | None) -> None:
             self._busy = False
             self._next = chunk.offset + len(chunk.data)
             if accepted is None:

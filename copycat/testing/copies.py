@@ -120,7 +120,10 @@ class Copy:
 
 
 def opened_state(state: bytes) -> tuple[list[Any], list[list[Any]]]:
-    """Of `Step.state`: timers, and [resource, path, type, encoded state, fenced] of machines."""
+    """Of `Step.state`: timers, and [resource, path, type, state, fenced] of machines.
+
+    A state is a list of its encoded pieces.
+    """
     timers, instances = Serializer(opaque=True).unpack_state(state)
     return timers, instances
 

@@ -248,7 +248,8 @@ class Determinism:
             cls = self._own.get(type_name)
             if cls is not None and not fenced:
                 try:
-                    cls().restore(Serializer().unpack_state(inner))
+                    values = map(Serializer().unpack_state, inner)
+                    cls().restore(next(values) if len(inner) == 1 else values)
                 except Exception:
                     return f"{type_name}.restore()"
         return "restore()"

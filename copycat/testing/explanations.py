@@ -57,11 +57,18 @@ def first_difference(one: bytes, other: bytes) -> Found:
 
 def difference_of_images(one: bytes, other: bytes) -> Found:
     """Between two of `Applier.image` that are not the same."""
-    unpack = Serializer(opaque=True).unpack_state
-    (*_, timers, _, _, machines), (*_, other_timers, _, _, other_machines) = map(
-        unpack, (one, other)
-    )
-    return _first_difference(timers, machines, other_timers, other_machines)
+    return _first_difference(*_opened_image(one), *_opened_image(other))
+
+
+def _opened_image(image: bytes) -> tuple[list[Any], list[list[Any]]]:
+    """Timers and machines, as `opened_state` gives them."""
+    values = Serializer(opaque=True).unpack_each((image,))
+    _, _, _, timers, _, _ = next(values)
+    machines = [
+        [id_, path, type_name, list(iter(lambda: next(values), None)), fenced]
+        for id_, path, type_name, _, fenced in values
+    ]
+    return timers, machines
 
 
 def _first_difference(
@@ -76,7 +83,7 @@ def _first_difference(
         if fenced != there[4]:
             text = "only one of them exceeded the depth of the stack"
         else:
-            text = difference(_decoded(state), _decoded(there[3]))
+            text = difference(*(_whole(list(map(_decoded, each))) for each in (state, there[3])))
         return Found(resource, type_name, path, text)
     for timer, other_timer in zip_longest(timers, other_timers):
         if timer != other_timer:
@@ -87,6 +94,10 @@ def _first_difference(
             text = f"it scheduled {_timer(timer)} and {_timer(other_timer)}"
             return Found(resource, name, path, text)
     return Found(0, "the system", "/", "its encoding differs")
+
+
+def _whole(pieces: list[Any]) -> Any:
+    return pieces[0] if len(pieces) == 1 else pieces
 
 
 def _in_words(one: bytes, other: bytes) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from ..handles import Copycat, connect
 from ..ports import Random
 from ..resources import AsyncLong
 from ..system import FENCED, SystemOperation
-from ..types import Consistency
+from ..types import Consistency, EventType, Mode
 from .checkers import CheckFailed
 from .moody import Echo, Moody, Stubborn, Unregistered
 from .plan import Plan
@@ -72,6 +72,7 @@ class Roamer:
             (3, self._echo), (3, self._election), (3, self._lock), (4, self._burst),
             (4, self._ask), (4, self._missing), (2, self._listen), (1, self._flood),
             (2, self._digest), (2, self._rush), (2, self._vanish), (1, self._misuse),
+            (2, self._heed),
         )  # fmt: skip
 
     async def run(self, open_: Callable[..., Any]) -> None:
@@ -136,15 +137,17 @@ class Roamer:
         node = cc.node(random.choice(PATHS))
         if node.name not in node.path or node not in {node: 1} or node.path not in repr(node):
             raise CheckFailed("roamer", f"{node!r} is called {node.name}")
-        kind = random.randrange(9)
+        kind = random.randrange(11)
         if kind == 0:
-            await node.create()
+            with contextlib.suppress(ConflictError):
+                await node.create(mode=random.choice((Mode.PERSISTENT, Mode.EPHEMERAL)))
         elif kind == 1:
             machine: Any = random.choice((Moody, Echo))
-            with contextlib.suppress(ResourceTypeError):
-                await node.create(machine)
+            with contextlib.suppress(ResourceTypeError, ConflictError):
+                await node.create(machine, mode=random.choice((Mode.PERSISTENT, Mode.EPHEMERAL)))
         elif kind == 2:
-            await node.node("x").create()
+            with contextlib.suppress(ConflictError):
+                await node.node("x").create()
         elif kind == 3 and random.random() < 0.5:
             await node.delete()
         elif kind == 4:
@@ -156,13 +159,38 @@ class Roamer:
         elif kind == 6 and random.random() < 0.3:
             await cc.delete("/tree")
         elif kind == 7:
-            with contextlib.suppress(ResourceTypeError):
+            with contextlib.suppress(ResourceTypeError, ConflictError):
                 await cc.create(node.path, AsyncLong)
                 await node.get(AsyncLong).increment()
+        elif kind == 9:
+            info = await node.info()
+            if info is not None and info.owner == cc.session.id and info.children:
+                raise CheckFailed("roamer", f"{info} is ephemeral and has children")
+        elif kind == 10:
+            info = await node.info()
+            with contextlib.suppress(ConflictError):
+                await node.delete(version=1 if info is None else info.version)
         elif kind == 8 and random.random() < 0.1:
             await cc.node("/tree").node("z").delete()
         elif random.random() < 0.1:
             await cc.delete(random.choice(("/moody", "/echo", "/campaign", "/door")))
+
+    async def _heed(self, cc: Copycat) -> None:
+        """What is told of a path makes sense: it comes and goes in turn, and so do its children."""
+        path = self._random.choice(PATHS)
+        there: dict[str, bool] = {}
+        index = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._random.uniform(0.0, 20.0)):
+                async for event in cc.listen(path):
+                    parent = cc.node(event.path).parent
+                    near = event.path == path or (parent is not None and parent.path == path)
+                    is_new = event.type is EventType.CREATED
+                    before = there.get(event.path, not is_new)
+                    if not near or event.index < index or before is is_new:
+                        raise CheckFailed("roamer", f"{event} of {path} after {there} at {index}")
+                    there[event.path] = event.type is not EventType.DELETED
+                    index = event.index
 
     async def _wrong_type(self, cc: Copycat) -> None:
         await cc.map("/roamed").put("k", 1)

@@ -120,13 +120,7 @@ class Watch:
         seen.generation = log.generation
         seen.was_leader, seen.applied_index = False, 0
         seen.saved.clear()
-        store, save, turn = member._store.snapshots, member._store.snapshots.save, member.turn
-
-        def saving(index: int, term: int, body: bytes, *more: Any) -> Any:
-            seen.saved.append((index, body))
-            return save(index, term, body, *more)
-
-        store.save = saving
+        turn = member.turn
 
         def watched(now: float, inputs: Any) -> Any:
             if Slept() not in inputs[:1]:
@@ -136,7 +130,11 @@ class Watch:
             return effects
 
         member.turn = watched
-        applier = member._applier
+        _overhear(member._store.snapshots, seen)
+        self._mind_ends(name, member._applier, log)
+
+    def _mind_ends(self, name: str, applier: Any, log: Any) -> None:
+        """Look at each session that expires."""
         end = applier._end
 
         def ending(session: Any, index: int, *, expired: bool) -> None:
@@ -385,6 +383,28 @@ class Watch:
 
     def _fail(self, law: str, text: str) -> NoReturn:
         raise CheckFailed(law, text)
+
+
+def _overhear(snapshots: Any, seen: _Seen) -> None:
+    """Note what is saved, once all of it was written."""
+    begin = snapshots.begin
+
+    def beginning(index: int, *more: Any) -> Any:
+        saving, pieces = begin(index, *more), []
+        add, finish = saving.add, saving.finish
+
+        def adding(piece: bytes) -> None:
+            pieces.append(piece)
+            add(piece)
+
+        def finishing() -> Any:
+            seen.saved.append((index, b"".join(pieces)))
+            return finish()
+
+        saving.add, saving.finish = adding, finishing
+        return saving
+
+    snapshots.begin = beginning
 
 
 def _identity(image: bytes) -> tuple[int, int, int]:

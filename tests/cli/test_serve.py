@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import os
 import signal
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import copycat
 from copycat.cli.common import DAMAGED, UNHEALTHY, USAGE
 from copycat.demo.servers import Servers
 from copycat.testing.ports import free_ports
@@ -70,6 +73,41 @@ def test_a_config_file_and_the_command_line(serve: Serve, tmp_path: Path, port: 
     member = serve("--config", str(config), "--listen", f"127.0.0.1:{port}")
     member.wait_for("ready")
     assert f"red is ready at 127.0.0.1:{port}" in member.said
+
+
+def test_machines_and_resources_of_the_users_own_module(
+    serve: Serve, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A member finds the machine in the module; a client of the same module has its resource."""
+    (tmp_path / "depot.py").write_text(
+        "import copycat\n"
+        "class Stock(copycat.StateMachine):\n"
+        "    def __init__(self) -> None: self.left: dict[str, int] = {}\n"
+        "    @copycat.command\n"
+        "    def put(self, item: str, count: int) -> int:\n"
+        "        self.left[item] = self.left.get(item, 0) + count\n"
+        "        return self.left[item]\n"
+        "@copycat.stateful(Stock)\n"
+        "class Depot(copycat.Resource[Stock]):\n"
+        "    async def deliver(self, item: str) -> int: return await self.submit('put', item, 1)\n"
+        "machines = [Stock]\n"
+    )
+    address = f"127.0.0.1:{port}"
+    where = ("--app-dir", str(tmp_path), "--listen", address, "--data", str(tmp_path / "d"))
+    monkeypatch.syspath_prepend(tmp_path)
+    depot = importlib.import_module("depot")
+
+    async def deliver() -> int:
+        async with copycat.connect(address) as cc:
+            return int(await cc.get("/depot", depot.Depot).deliver("tea"))
+
+    for count, name in enumerate(("depot:Stock", "depot:machines"), 1):
+        member = serve(name, *where)
+        member.wait_for("ready")
+        assert asyncio.run(deliver()) == count
+        assert member.stop() == 0
+    code, said = refusal("depot:Depot", *where)
+    assert code == USAGE and "members need its machine, Stock" in said
 
 
 def test_the_pure_mode_is_announced(serve: Serve, tmp_path: Path) -> None:

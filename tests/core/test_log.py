@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from copycat._core.kernel import encode_run, seal_batch
+from copycat._core.kernel import crc32, encode_run, seal_batch
 from copycat._core.layout import FRAME_HEADER_SIZE, Kind
 from copycat._core.log import Log, Truncation, Write
 from copycat._core.recovery import recover
@@ -180,13 +180,27 @@ def test_foreign_and_newer_files_are_refused() -> None:
     for cluster, member in ((b"x" * 16, MEMBER), (CLUSTER, b"x" * 16)):
         with pytest.raises(WrongClusterError):
             recover(Log(cluster, member, 1, world.prepare), files, cluster, member)  # type: ignore[arg-type]
-    files[0][1].pwrite(b"2", 7)
+    header = files[0][1].pread(100, 0)
+    newer = b"CCATSEG2" + header[8:96]
+    files[0][1].pwrite(newer + crc32(newer).to_bytes(4, "little"), 0)
     with pytest.raises(StorageError, match="does not read"):
         world.reopened()
-    files[0][1].pwrite(b"1", 7)
+    files[0][1].pwrite(header, 0)
     renamed = [(4, files[0][1])]
     with pytest.raises(CorruptLogError, match="segment 1"):
         recover(Log(CLUSTER, MEMBER, 1, world.prepare), renamed, CLUSTER, MEMBER)  # type: ignore[arg-type]
+
+
+def test_a_rotten_digit_of_the_version_is_damage() -> None:
+    """One bit of the magic is no reason to send anybody for another version of Copycat."""
+    world = World()
+    for _ in range(3):
+        world.append(1, 1)
+        world.flush()
+    for bit in range(8):
+        world.disk.open("log/00000001.seg").pwrite(bytes([b"1"[0] ^ 1 << bit]), 7)
+        with pytest.raises(CorruptLogError, match="entry 1 was durable"):
+            world.reopened()
 
 
 def test_a_truncation_cuts_at_a_batch_only() -> None:

@@ -7,7 +7,8 @@ from .mutant import Mutant, one
 SESSIONS = "server/sessions.py"
 APPLIER = "server/applier.py"
 DESK = "server/desk.py"
-TURNS = "resources/turns.py"
+TURNS, SHARES = "resources/turns.py", "resources/shares.py"
+LINE = "resources/line.py"
 MOVES = ("kill", "transfer", "isolation", "resets", "pause")
 
 REPLICATED = (
@@ -53,19 +54,17 @@ REPLICATED = (
 
 TURN = (
     one("a lock goes to a second holder", TURNS,
-        "        if not self.holder:\n            self._grant(claim, name, self.commit.session)\n",
-        "        if not self.holder or self.commit.index % 5 == 0:\n"
-        "            self._grant(claim, name, self.commit.session)\n"),
-    one("tokens do not rise", TURNS,
+        "        return not self.holders\n",
+        "        return not self.holders or self.commit.index % 5 == 0\n"),
+    one("tokens do not rise", SHARES,
         "self.last_token = max(self.commit.index, self.last_token + 1)",
         "self.last_token = max(1, self.last_token)", faults=("client pause",), roamers=0),
-    one("an ended session keeps its lock", TURNS,
-        "        if self.holder and self.holder[2] == session:\n            self._pass_on()\n\n"
-        "    def on_delete",
-        "\n    def on_delete", faults=("client death", "client pause")),
-    one("who died stays in line", TURNS,
-        "            del self.waiting[claim]\n        if self.holder",
-        "            pass\n        if self.holder", faults=("client death", "client pause")),
+    one("an ended session keeps its lock", SHARES,
+        "            del self.holders[claim]\n        if gone",
+        "            pass\n        if gone", faults=("client death", "client pause")),
+    one("who died stays in line", LINE,
+        "            del self.waiting[claim]\n\n    def on_delete",
+        "            pass\n\n    def on_delete", faults=("client death", "client pause")),
 )  # fmt: skip
 
 CLIENT = (

@@ -79,7 +79,9 @@ def test_a_deleted_lock_is_lost_and_its_line_fails() -> None:
                 with pytest.raises(LockLost, match="the resource was deleted"):
                     await holder
                 for waiter in line:
-                    with pytest.raises(UnknownResourceError, match="was deleted"):
+                    with pytest.raises(
+                        UnknownResourceError, match=r"at /a/l \(id \d+\) was deleted"
+                    ):
                         await waiter
             async with one.lock("/a/l") as again:
                 assert again.token > tokens[0], "fencing tokens rise over a deletion"
@@ -141,7 +143,7 @@ def test_watches_and_events_of_deleted_resources_end() -> None:
                 asyncio.create_task(collect(cc.map("/d/m").watch())),
                 asyncio.create_task(collect(ward.last)),  # type: ignore[arg-type]
             ]
-            while sum(len(listen) for listen in cluster.applier.system._listeners.values()) < 1:
+            while len(cluster.applier.system._listening) < 1:
                 await asyncio.sleep(0.001)
             while len(heard) < 1:
                 await cc.map("/d/m").put("k", 1)
@@ -151,7 +153,7 @@ def test_watches_and_events_of_deleted_resources_end() -> None:
                     with pytest.raises(UnknownResourceError):
                         await task
             assert heard[-1] == "farewell"
-            assert not cluster.applier.system._listeners
+            assert not len(cluster.applier.system._listening)
             with pytest.raises(UnknownResourceError):
                 await ward.enter()
 
@@ -199,3 +201,18 @@ def test_a_lock_is_lost_at_once_on_a_real_cluster() -> None:
             assert (await cluster.client.lock("/l").acquire()).token > held.token
 
     asyncio.run(main())
+
+
+def test_what_a_deleted_resource_scheduled_goes_with_it() -> None:
+    """Resources that come and go with entries that would end later leave no timers behind."""
+
+    async def main() -> None:
+        async with cluster_and_client() as (cluster, cc):
+            for number in range(20):
+                await cc.map(f"/m/{number}").put("k", 1, ttl=3600)
+                if number % 2:
+                    await cc.delete("/m")
+            assert cluster.applier.timers == []
+            assert cluster.applier._timers_of == {}
+
+    run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,12 +22,14 @@ class Runner:
         self.commit = attach(machine, 1, self)
         self.run = bound_operations(machine)
         self.events: list[tuple[str, Any, int | None]] = []
+        self.timers: list[tuple[int, int, str, tuple[Any, ...]]] = []
 
     def publish(self, resource: int, event: str, value: object, to: int | None) -> None:
         self.events.append((event, value, to))
 
     def schedule(self, resource: int, delay_us: int, operation: str, args: tuple[Any, ...]) -> None:
-        raise NotImplementedError
+        due = self.commit.time_us + max(1, delay_us)
+        self.timers.append((due, self.commit.index, operation, args))
 
     def __call__(self, name: str, *args: Any, session: int = 1) -> Any:
         self.commit.index += 1
@@ -41,9 +44,28 @@ class Runner:
         """A new machine from this one's snapshot, by way of its bytes."""
         serializer = Serializer(opaque=True)
         other = Runner(type(self.machine)())
-        other.machine.restore(serializer.unpack(serializer.pack(self.machine.snapshot())))
-        other.commit.index = self.commit.index
+        again = lambda value: serializer.unpack_state(serializer.pack_state(value))  # noqa: E731
+        image = self.machine.snapshot()
+        other.machine.restore(map(again, image) if isinstance(image, Iterator) else again(image))
+        other.commit.index, other.commit.time_us = self.commit.index, self.commit.time_us
+        other.timers = list(self.timers)
         return other
+
+    def image(self) -> list[bytes]:
+        """The machine's state, encoded."""
+        image = self.machine.snapshot()
+        pack = Serializer(opaque=True).pack_state
+        return [pack(each) for each in (image if isinstance(image, Iterator) else (image,))]
+
+    def advance(self, seconds: float) -> None:
+        """Let log time pass; timers that come due run in their order."""
+        until = self.commit.time_us + round(seconds * 1e6)
+        while self.timers and min(self.timers)[0] <= until:
+            timer = min(self.timers)
+            self.timers.remove(timer)
+            self.commit.time_us, _, operation, args = timer
+            self(operation, *args, session=0)
+        self.commit.time_us = until
 
 
 def test_built_in_machines_have_names_of_their_own() -> None:
@@ -212,8 +234,7 @@ def test_turns_are_fair_fenced_and_never_leak(seed: int) -> None:
             (value, to) = granted[-1]
             assert (value[0], to) == line[0]
             tokens.append(value[1])
-        current = run("current")
-        assert current == (["me", line[0][1], tokens[-1]] if line else [])
+        assert run("held") == ([["me", line[0][1], tokens[-1]]] if line else [])
         assert [session for _, session in run("line")] == [session for _, session in line[1:]]
     assert tokens == sorted(set(tokens))
     assert len(tokens) > 20
@@ -224,11 +245,11 @@ def test_tokens_rise_even_when_sessions_end_at_one_index() -> None:
     run = Runner(LockMachine())
     for claim, session in ((b"a", 1), (b"b", 2), (b"c", 3)):
         run("acquire", claim, "me", True, session=session)
-    first = run("current")[2]
+    first = run("held")[0][2]
     run.machine.on_close(1)
-    second = run("current")[2]
+    second = run("held")[0][2]
     run.machine.on_close(2)
-    third = run("current")[2]
+    third = run("held")[0][2]
     assert first < second < third
 
 

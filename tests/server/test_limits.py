@@ -16,8 +16,8 @@ from copycat.machine import StateMachine, query
 from copycat.outcomes import error_of
 from copycat.pipeline import Requests
 from copycat.resources import LockMachine, MapMachine
-from copycat.resources import map as map_module
-from copycat.resources import turns as turns_module
+from copycat.resources import line as line_module
+from copycat.resources import map_machine as map_module
 from copycat.serializer import Serializer
 from copycat.server import applier as applier_module
 from copycat.server import desk as desk_module
@@ -143,7 +143,7 @@ def test_listeners_of_a_session_are_limited(monkeypatch: pytest.MonkeyPatch) -> 
     assert system_call(state, unlisten, state.resource, "a")[0] == Status.OK
     assert system_call(state, listen, state.resource, "d")[0] == Status.OK
     assert system_call(state, SystemOperation.DELETE, "/t")[0] == Status.OK
-    assert state.applier.system._listening == {}
+    assert len(state.applier.system._listening) == 0
 
 
 def test_names_of_operations_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -418,7 +418,7 @@ def test_a_refused_command_uses_its_sequence(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_lines_and_watches_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock's line and a map's watchers end somewhere; who is in stays in."""
-    monkeypatch.setattr(turns_module, "LINE_MAX", 2)
+    monkeypatch.setattr(line_module, "LINE_MAX", 2)
     monkeypatch.setattr(map_module, "WATCHERS_MAX", 2)
     lock, map_ = Runner(LockMachine()), Runner(MapMachine())
     for claim in (b"a", b"b", b"c", b"c"):

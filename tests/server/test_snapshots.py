@@ -7,10 +7,17 @@ import random
 import pytest
 
 from copycat.errors import CorruptLogError, WrongClusterError
-from copycat.server.snapshots import Snapshots
+from copycat.server import snapshot_file
+from copycat.server.snapshots import SnapshotInfo, Snapshots
 from copycat.testing.disk import SimulatedDisk
 
 CLUSTER = b"c" * 16
+
+
+def newest(disk: SimulatedDisk, cluster: bytes = CLUSTER) -> tuple[SnapshotInfo, bytes] | None:
+    """The newest snapshot and its whole state."""
+    found = Snapshots(disk, cluster).newest()
+    return None if found is None else (found[0], b"".join(found[1]))
 
 
 def test_the_newest_is_found_and_older_ones_go() -> None:
@@ -20,7 +27,7 @@ def test_the_newest_is_found_and_older_ones_go() -> None:
     assert snapshots.newest() is None
     snapshots.save(10, 1, b"ten")
     info = snapshots.save(20, 2, b"twenty")
-    assert Snapshots(disk, CLUSTER).newest() == (info, b"twenty")
+    assert newest(disk) == (info, b"twenty")
     assert len(disk.listdir("snapshots")) == 1
 
 
@@ -46,7 +53,7 @@ def test_a_crash_while_saving_leaves_a_whole_snapshot(seed: int) -> None:
         finished = False
     disk.fail = lambda operation, path: None
     disk.crash(chance)
-    found = Snapshots(disk, CLUSTER).newest()
+    found = newest(disk)
     assert found is not None
     assert found[0].index == 20 if finished else found[0].index in (10, 20)
     assert found[0] == old or found[1] == b"new" * 1000
@@ -58,15 +65,15 @@ def test_damage_and_foreign_files_are_refused() -> None:
     disk = SimulatedDisk()
     info = Snapshots(disk, CLUSTER).save(10, 1, b"body" * 10)
     with pytest.raises(WrongClusterError):
-        Snapshots(disk, b"d" * 16).newest()
+        newest(disk, b"d" * 16)
     for at in range(info.size):
         file = disk.open(info.name)
         byte = file.pread(1, at)
         file.pwrite(bytes([byte[0] ^ 4]), at)
         with pytest.raises(CorruptLogError, match=r"0010.*snap"):
-            Snapshots(disk, CLUSTER).newest()
+            newest(disk)
         file.pwrite(byte, at)
-    assert Snapshots(disk, CLUSTER).newest() is not None
+    assert newest(disk) is not None
 
 
 def test_pieces_received_in_order_become_the_same_snapshot() -> None:
@@ -78,21 +85,25 @@ def test_pieces_received_in_order_become_the_same_snapshot() -> None:
     target.receive(0, b"an earlier attempt that was longer" * 500, 20_000)
     for offset in range(0, info.size, 1000):
         target.receive(offset, source.read(info, offset, 1000) or b"", info.size)
-    assert target.accept() == (info, bytes(range(256)) * 20)
+    accepted, state = target.accept()
+    assert accepted == info and b"".join(state) == bytes(range(256)) * 20
     target.receive(0, b"rubbish", 7)
     with pytest.raises(CorruptLogError):
         target.accept()
-    assert Snapshots(theirs, CLUSTER).newest() == (info, bytes(range(256)) * 20)
+    assert newest(theirs) == (info, bytes(range(256)) * 20)
 
 
-@pytest.mark.parametrize("version", [b"02", b"05"])
-def test_another_format_is_refused_by_its_name(version: bytes) -> None:
+@pytest.mark.parametrize("version", [b"02", b"06"])
+def test_another_format_is_refused_by_its_name(
+    version: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file that an older or newer Copycat wrote is no damage, and the error says so."""
     disk = SimulatedDisk()
-    info = Snapshots(disk, CLUSTER).save(10, 1, b"body")
-    disk.open(info.name).pwrite(version, 6)
-    with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 04"):
-        Snapshots(disk, CLUSTER).newest()
+    with monkeypatch.context() as another:
+        another.setattr(snapshot_file, "_MAGIC", b"CCSNAP" + version)
+        Snapshots(disk, CLUSTER).save(10, 1, b"body")
+    with pytest.raises(CorruptLogError, match=f"format {version.decode()}.* reads only 05"):
+        newest(disk)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -104,9 +115,9 @@ def test_an_accepted_snapshot_survives_a_power_cut(seed: int) -> None:
     target = Snapshots(disk, CLUSTER)
     for offset in range(0, info.size, 1000):
         target.receive(offset, source.read(info, offset, 1000) or b"", info.size)
-    accepted = target.accept()
+    accepted, state = target.accept()
     disk.crash(chance)
-    assert Snapshots(disk, CLUSTER).newest() == accepted
+    assert newest(disk) == (accepted, b"".join(state))
 
 
 def test_a_snapshot_carries_its_configuration() -> None:
@@ -115,10 +126,9 @@ def test_a_snapshot_carries_its_configuration() -> None:
     roster = b"who takes part"
     info = Snapshots(disk, CLUSTER).save(10, 3, b"body", (7, roster))
     assert info.configuration == (7, roster)
-    newest = Snapshots(disk, CLUSTER).newest()
-    assert newest is not None and newest[0] == info and newest[1] == b"body"
+    assert newest(disk) == (info, b"body")
     target = Snapshots(other, CLUSTER)
     data = Snapshots(disk, CLUSTER).read(info, 0, info.size)
     assert data is not None
     target.receive(0, data, len(data))
-    assert target.accept() == newest
+    assert target.accept() == (info, [b"body"])

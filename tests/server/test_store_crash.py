@@ -177,7 +177,8 @@ class Life:
             self.door, CLUSTER, MEMBER, segment_bytes=self.story.segment_bytes,
             on_saved=self.story.saved, on_durable=self.story.durable,
         )  # fmt: skip
-        self.model.check(self.store, self.store.recover())
+        state = self.store.recover()
+        self.model.check(self.store, None if state is None else b"".join(state))
         self.committed = self.model.snapshot
         self.repeats = self.chance.random() < 0.5
 
@@ -359,9 +360,9 @@ class Life:
             receive = self.receive(offset, data, info.size)
             self.jobs.append(Job("background", receive, failed=lambda error: None))
 
-        def then(accepted: tuple[SnapshotInfo, bytes]) -> None:
+        def then(accepted: tuple[SnapshotInfo, list[bytes]]) -> None:
             self.installing = False
-            assert accepted == (info, body)
+            assert accepted[0] == info and b"".join(accepted[1]) == body
             self.committed = index
             self.model.snapshot = index
             store.snapshot = accepted[0]

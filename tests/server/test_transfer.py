@@ -8,7 +8,7 @@ import pytest
 
 from copycat._core.codec import Frame
 from copycat.errors import StorageError
-from copycat.server import transfer
+from copycat.server import snapshot_file, transfer
 from copycat.server.snapshots import INCOMING
 
 from .images import pack
@@ -83,6 +83,7 @@ def test_a_slow_link_is_not_outrun_by_snapshots(
     """While the leader snapshots all the time, a transfer goes on with the one it began with, and
     the log goes on behind that one, also if a chunk takes longer than Raft waits (H22, H77)."""
     monkeypatch.setattr(transfer, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(snapshot_file, "PAYS", 1000)  # so that sizes are what they seem
     world = SlowWorld(seed, snapshot_bytes=3000, segment_bytes=8192)
     client, away = one_far_behind(world)
     leader = world.leader()

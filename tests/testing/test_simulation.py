@@ -171,7 +171,7 @@ def test_a_story_tells_who_leads_and_what_clients_were_told() -> None:
     story = "\n".join(told)
     for needed in (
         "n1 starts", "n1 is up: term 0", "leads term 1", "leads no more", "members: n1, n2, n3",
-        "learners: n2", "fate: n3 is killed", "wish: ", "holds /lock, token ", "no more faults",
+        " is killed", "wish: ", "holds /lock, token ", "no more faults",
         "increment('/count') -> 1", "operations done since",
     ):  # fmt: skip
         assert needed in story, needed
