@@ -220,7 +220,8 @@ class DisksFate:
         if kind == "log":
             frames = self._proven(medium)
             headers = [place for place in frames if place[1] == 0]
-            return [random.choice(headers if random.random() < 0.2 else frames)] if frames else []
+            wanted = headers if headers and random.random() < 0.2 else frames
+            return [random.choice(wanted)] if wanted else []
         if kind == "votes" and hardstate.NAME in names:
             slots = [
                 (hardstate.NAME, offset, offset + hardstate.SLOT_SIZE)
