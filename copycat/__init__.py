@@ -58,12 +58,15 @@ if TYPE_CHECKING:
     from .resources import AsyncQueue as AsyncQueue
     from .resources import AsyncReadWriteLock as AsyncReadWriteLock
     from .resources import AsyncSemaphore as AsyncSemaphore
+    from .resources import AsyncTopic as AsyncTopic
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
     from .resources import Resource as Resource
+    from .resources import Subscription as Subscription
     from .resources import Taken as Taken
+    from .resources import TopicEvent as TopicEvent
     from .resources import stateful as stateful
     from .scopes import Held as Held
     from .serializer import Serializer as Serializer
@@ -92,6 +95,7 @@ __all__ = [
     "AsyncQueue",
     "AsyncReadWriteLock",
     "AsyncSemaphore",
+    "AsyncTopic",
     "Claim",
     "Cluster",
     "CommandFailed",
@@ -136,7 +140,9 @@ __all__ = [
     "SessionState",
     "StateMachine",
     "StorageError",
+    "Subscription",
     "Taken",
+    "TopicEvent",
     "UnavailableError",
     "UnknownResourceError",
     "Versioned",
@@ -169,7 +175,8 @@ _HOMES = {
     "node": "CopycatServer connect open",
     "resources": (
         "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncQueue AsyncReadWriteLock "
-        "AsyncSemaphore Claim ElectionEvent LeaderElection MapEvent Resource Taken stateful"
+        "AsyncSemaphore AsyncTopic Claim ElectionEvent LeaderElection MapEvent Resource "
+        "Subscription Taken TopicEvent stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

@@ -35,6 +35,7 @@ from .resources import (
     AsyncQueue,
     AsyncReadWriteLock,
     AsyncSemaphore,
+    AsyncTopic,
     LeaderElection,
     Resource,
 )
@@ -248,6 +249,10 @@ class Copycat:
     def queue(self, path: str) -> AsyncQueue[Any]:
         """A queue whose items are not lost with their consumers."""
         return AsyncQueue(self._access, path)
+
+    def topic(self, path: str) -> AsyncTopic[Any]:
+        """Messages for everybody who subscribes, in one order."""
+        return AsyncTopic(self._access, path)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

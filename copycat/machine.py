@@ -29,8 +29,8 @@ _ATTACHED = "commit"
 class Runtime(Protocol):
     """What the applier offers to a machine, through its `Commit`."""
 
-    def publish(self, resource: int, event: str, value: object, to: int | None) -> None:
-        """Send ``value`` to session ``to``, or to every session that listens to ``event``."""
+    def publish(self, resource: int, event: str, value: object, to: int | None) -> int:
+        """Send ``value`` to session ``to``, or to all that listen to ``event``; to how many."""
 
     def schedule(
         self, resource: int, delay_us: int, operation: str, args: tuple[object, ...]
@@ -77,10 +77,13 @@ class Commit:
             self._random = Random(self.index)
         return self._random
 
-    def publish(self, event: str, value: object, *, to: int | None = None) -> None:
-        """Send an event to the session ``to``, or to every session that listens (None)."""
+    def publish(self, event: str, value: object, *, to: int | None = None) -> int:
+        """Send an event to the session ``to``, or to every session that listens (None).
+
+        Returns the number of sessions that will get it unless they end before.
+        """
         self._writing("publish an event")
-        self._runtime.publish(self._resource, event, value, to)
+        return self._runtime.publish(self._resource, event, value, to)
 
     def dismiss(self, sessions: Iterable[int]) -> None:
         """For ``on_delete``: let the handles of ``sessions`` fail what waits for this resource.
@@ -202,9 +205,12 @@ class Events(Generic[T]):
         self._commit = commit
         self._name = name
 
-    def publish(self, value: T, *, to: int | None = None) -> None:
-        """Send ``value`` to the session ``to``, or to every session that listens (None)."""
-        self._commit.publish(self._name, value, to=to)
+    def publish(self, value: T, *, to: int | None = None) -> int:
+        """Send ``value`` to the session ``to``, or to every session that listens (None).
+
+        Returns the number of sessions that will get it unless they end before.
+        """
+        return self._commit.publish(self._name, value, to=to)
 
     def __aiter__(self) -> AsyncIterator[T]:
         raise MisuseError("a machine publishes its events; iterate over them through a handle")

@@ -29,6 +29,10 @@ from .rwlock import ReadWriteLockMachine as ReadWriteLockMachine
 from .rwlock import ReadWriteSide as ReadWriteSide
 from .semaphore import AsyncSemaphore as AsyncSemaphore
 from .semaphore import SemaphoreMachine as SemaphoreMachine
+from .subscription import Subscription as Subscription
+from .topic import AsyncTopic as AsyncTopic
+from .topic import TopicEvent as TopicEvent
+from .topic import TopicMachine as TopicMachine
 
 BUILT_IN_MACHINES = (
     BarrierMachine,
@@ -40,6 +44,7 @@ BUILT_IN_MACHINES = (
     QueueMachine,
     ReadWriteLockMachine,
     SemaphoreMachine,
+    TopicMachine,
 )
 """Every member has these."""
 
@@ -54,6 +59,7 @@ __all__ = [
     "AsyncQueue",
     "AsyncReadWriteLock",
     "AsyncSemaphore",
+    "AsyncTopic",
     "BarrierMachine",
     "Claim",
     "ElectionEvent",
@@ -69,6 +75,9 @@ __all__ = [
     "ReadWriteSide",
     "Resource",
     "SemaphoreMachine",
+    "Subscription",
     "Taken",
+    "TopicEvent",
+    "TopicMachine",
     "stateful",
 ]

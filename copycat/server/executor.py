@@ -79,7 +79,7 @@ MEMBER_ONLY = (MemoryError, InvariantViolated, MachineMissing, MemberExhausted)
 class Runtime(Protocol):
     """What the applier offers to the machines of an executor; values are bytes already."""
 
-    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> int: ...
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None: ...
     def retract(self, resource: int) -> None: ...
 
@@ -149,8 +149,8 @@ class _Packing:
         self._runtime = runtime
         self._serializer = serializer
 
-    def publish(self, resource: int, event: str, value: object, to: int | None) -> None:
-        self._runtime.publish(resource, event, self._serializer.pack(value), to)
+    def publish(self, resource: int, event: str, value: object, to: int | None) -> int:
+        return self._runtime.publish(resource, event, self._serializer.pack(value), to)
 
     def schedule(
         self, resource: int, delay_us: int, operation: str, args: tuple[object, ...]

@@ -10,7 +10,7 @@ import pytest
 
 from copycat.handles import CopycatClient
 from copycat.ports import Random
-from copycat.resources import AsyncQueue, Taken
+from copycat.resources import AsyncQueue, Taken, TopicEvent
 from copycat.testing import CheckFailed
 from copycat.testing.checkers import require_linearizable
 from copycat.testing.queue_models import Latch, Queue
@@ -296,6 +296,70 @@ def histories(seed: int, seconds: float = 20.0) -> Crowd:
     return crowd
 
 
+# -- what is told ----------------------------------------------------------------------------------
+
+
+class TopicLife:
+    """What the clients of one topic heard, subscription by subscription."""
+
+    def __init__(self) -> None:
+        self.at: dict[int, str] = {}  # log index -> message, as somebody heard it
+        self.heard: list[list[int]] = []
+        self.tried = 0
+
+    async def step(self, crowd: Crowd, cc: CopycatClient, random: Random) -> None:
+        """Publish, or listen for a while to oneself and the others."""
+        topic = cc.topic("/x")
+        if random.random() < 0.6:
+            await topic.publish(self._message(cc))
+            return
+        heard: list[int] = []
+        self.heard.append(heard)
+        async with topic.subscribe() as messages:
+            mine = self._message(cc)
+            if await topic.publish(mine) < 1:
+                raise AssertionError("nobody listens, though this client does")
+            while not heard or self.at[heard[-1]] != mine:
+                self._note(heard, await anext(messages))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(random.choice((0.2, 8.0)) * random.random()):
+                    async for message in messages:
+                        self._note(heard, message)
+
+    def _message(self, cc: CopycatClient) -> str:
+        self.tried += 1
+        return f"{cc.name}-{self.tried}"
+
+    def _note(self, heard: list[int], message: TopicEvent[str]) -> None:
+        if heard and heard[-1] >= message.index:
+            raise AssertionError(f"{message} came after index {heard[-1]}")
+        if self.at.setdefault(message.index, message.value) != message.value:
+            raise AssertionError(f"{message} is {self.at[message.index]} to others")
+        heard.append(message.index)
+
+
+def topics(seed: int, faults: tuple[str, ...] = ALL, seconds: float = 20.0) -> Crowd:
+    """A life at a topic: everybody hears the same, in order, without gap or repeat."""
+    life = TopicLife()
+
+    async def judge(cc: CopycatClient) -> None:
+        async with asyncio.timeout(3 * SESSION_S):
+            while await cc.topic("/x").publish("anybody?"):  # the dead are told no more
+                await asyncio.sleep(0.1)
+
+    session_s = SESSION_S if set(faults) & set(CLIENTS_SUFFER) else 30.0
+    crowd = Crowd(seed, life.step, faults=faults, session_s=session_s)
+    crowd.live(seconds, judge)
+    if len(set(life.at.values())) != len(life.at):
+        raise CheckFailed("once", f"published twice: {sorted(life.at.values())}")
+    everything = sorted(life.at)
+    for heard in filter(None, life.heard):
+        if missed := set(everything[everything.index(heard[0]) :][: len(heard)]) - set(heard):
+            raise CheckFailed("gap", f"{heard[0]}..{heard[-1]} lacks {sorted(missed)}")
+    crowd.report = f"{len(life.at)} of {life.tried} heard in {len(life.heard)} subscriptions"
+    return crowd
+
+
 # -- a few lives of each; thousands of others were clean ----------------------------------------
 
 
@@ -327,6 +391,13 @@ def test_barriers_under_faults(faults: tuple[str, ...]) -> None:
 def test_queues_under_faults(faults: tuple[str, ...]) -> None:
     """Nothing is lost, nothing is done twice, and no item is worked at by two."""
     crowd = queues(1, faults)
+    assert crowd.steps > 20, crowd.report
+
+
+@pytest.mark.parametrize("faults", [MEMBERS_SUFFER, ALL], ids=["members", "all"])
+def test_topics_under_faults(faults: tuple[str, ...]) -> None:
+    """All hear the same messages in the same order, and miss none while they listen."""
+    crowd = topics(1, faults)
     assert crowd.steps > 20, crowd.report
 
 
