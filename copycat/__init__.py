@@ -61,8 +61,12 @@ if TYPE_CHECKING:
     from .resources import AsyncTopic as AsyncTopic
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
+    from .resources import GroupEvent as GroupEvent
+    from .resources import GroupMember as GroupMember
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
+    from .resources import Membership as Membership
+    from .resources import MembershipGroup as MembershipGroup
     from .resources import Resource as Resource
     from .resources import Subscription as Subscription
     from .resources import Taken as Taken
@@ -114,6 +118,8 @@ __all__ = [
     "ElectionEvent",
     "EventType",
     "ForkedError",
+    "GroupEvent",
+    "GroupMember",
     "Held",
     "LeaderElection",
     "LeadershipLost",
@@ -121,7 +127,9 @@ __all__ = [
     "MapEvent",
     "MemberInfo",
     "MemberType",
+    "Membership",
     "MembershipError",
+    "MembershipGroup",
     "MisuseError",
     "Mode",
     "NoLeaderError",
@@ -175,8 +183,8 @@ _HOMES = {
     "node": "CopycatServer connect open",
     "resources": (
         "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncQueue AsyncReadWriteLock "
-        "AsyncSemaphore AsyncTopic Claim ElectionEvent LeaderElection MapEvent Resource "
-        "Subscription Taken TopicEvent stateful"
+        "AsyncSemaphore AsyncTopic Claim ElectionEvent GroupEvent GroupMember LeaderElection "
+        "MapEvent Membership MembershipGroup Resource Subscription Taken TopicEvent stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

@@ -37,6 +37,7 @@ from .resources import (
     AsyncSemaphore,
     AsyncTopic,
     LeaderElection,
+    MembershipGroup,
     Resource,
 )
 from .resources.base import seconds_of
@@ -253,6 +254,10 @@ class Copycat:
     def topic(self, path: str) -> AsyncTopic[Any]:
         """Messages for everybody who subscribes, in one order."""
         return AsyncTopic(self._access, path)
+
+    def group(self, path: str) -> MembershipGroup:
+        """Who is there: members with properties."""
+        return MembershipGroup(self._access, path)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

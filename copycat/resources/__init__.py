@@ -11,6 +11,11 @@ from .base import stateful as stateful
 from .election import ElectionEvent as ElectionEvent
 from .election import ElectionMachine as ElectionMachine
 from .election import LeaderElection as LeaderElection
+from .group import GroupEvent as GroupEvent
+from .group import GroupMachine as GroupMachine
+from .group import GroupMember as GroupMember
+from .group import Membership as Membership
+from .group import MembershipGroup as MembershipGroup
 from .latch import AsyncLatch as AsyncLatch
 from .latch import LatchMachine as LatchMachine
 from .line import Claim as Claim
@@ -37,6 +42,7 @@ from .topic import TopicMachine as TopicMachine
 BUILT_IN_MACHINES = (
     BarrierMachine,
     ElectionMachine,
+    GroupMachine,
     LatchMachine,
     LockMachine,
     LongMachine,
@@ -64,12 +70,17 @@ __all__ = [
     "Claim",
     "ElectionEvent",
     "ElectionMachine",
+    "GroupEvent",
+    "GroupMachine",
+    "GroupMember",
     "LatchMachine",
     "LeaderElection",
     "LockMachine",
     "LongMachine",
     "MapEvent",
     "MapMachine",
+    "Membership",
+    "MembershipGroup",
     "QueueMachine",
     "ReadWriteLockMachine",
     "ReadWriteSide",

@@ -7,7 +7,8 @@ with a hole. It serves topics and groups, and makes no event itself.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -27,10 +28,23 @@ class Subscription(AsyncIterator[E], Generic[E]):
     that read the state anew and subscribe again.
     """
 
-    def __init__(self, resource: Resource[Any], event: str, make: Callable[[Any, int], E]) -> None:
+    def __init__(
+        self,
+        resource: Resource[Any],
+        event: str,
+        make: Callable[[Any, int], E],
+        present: Callable[[], Awaitable[tuple[int, list[E]]]] | None = None,
+    ) -> None:
+        """``make`` an event of a published value and its index.
+
+        ``present`` asks for an index and for what is to come first: the state there, as events.
+        """
         self._resource = resource
         self._event = event
-        self._make = make  # from a published value and its index
+        self._make = make
+        self._present = present
+        self._first: deque[E] = deque()
+        self._after = 0  # events up to this index are part of what came first
         self._listening: tuple[Registration, Inbox] | None = None
         self._loop = resource._access.loop
         self._error: CopycatError | None = None
@@ -63,13 +77,9 @@ class Subscription(AsyncIterator[E], Generic[E]):
         self._busy = True
         try:
             inbox = await self._begun()
-            try:
-                value, index = await inbox.get()
-            except CopycatError as problem:
-                self._error = problem  # for good: what follows it would follow a hole
-                self._unlisten()
-                raise
-            return self._make(value, index)
+            if self._first:
+                return self._first.popleft()
+            return await self._next(inbox)
         finally:
             self._busy = False
 
@@ -82,8 +92,27 @@ class Subscription(AsyncIterator[E], Generic[E]):
         if self._closed:
             raise MisuseError(f"this subscription of {self._resource.path!r} was closed")
         if self._listening is None:
-            self._listening = await self._resource._listen(self._event)
+            listening = await self._resource._listen(self._event)
+            if self._present is not None:
+                try:
+                    self._after, first = await self._present()
+                except BaseException:
+                    self._resource._session.unlisten(listening[0])
+                    raise
+                self._first = deque(first)
+            self._listening = listening
         return self._listening[1]
+
+    async def _next(self, inbox: Inbox) -> E:
+        try:
+            while True:
+                value, index = await inbox.get()
+                if index > self._after:
+                    return self._make(value, index)
+        except CopycatError as problem:
+            self._error = problem  # for good: what follows it would follow a hole
+            self._unlisten()
+            raise
 
     def _unlisten(self) -> None:
         if self._listening is not None:
