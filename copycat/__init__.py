@@ -67,10 +67,12 @@ if TYPE_CHECKING:
     from .resources import MapEvent as MapEvent
     from .resources import Membership as Membership
     from .resources import MembershipGroup as MembershipGroup
+    from .resources import Outcome as Outcome
     from .resources import Resource as Resource
     from .resources import Subscription as Subscription
     from .resources import Taken as Taken
     from .resources import TopicEvent as TopicEvent
+    from .resources import Transaction as Transaction
     from .resources import stateful as stateful
     from .scopes import Held as Held
     from .serializer import Serializer as Serializer
@@ -136,6 +138,7 @@ __all__ = [
     "NoQuorumError",
     "Node",
     "NondeterminismError",
+    "Outcome",
     "OutcomeUnknownError",
     "OverloadedError",
     "Rejected",
@@ -151,6 +154,7 @@ __all__ = [
     "Subscription",
     "Taken",
     "TopicEvent",
+    "Transaction",
     "UnavailableError",
     "UnknownResourceError",
     "Versioned",
@@ -184,7 +188,8 @@ _HOMES = {
     "resources": (
         "AsyncBarrier AsyncLatch AsyncLock AsyncLong AsyncMap AsyncQueue AsyncReadWriteLock "
         "AsyncSemaphore AsyncTopic Claim ElectionEvent GroupEvent GroupMember LeaderElection "
-        "MapEvent Membership MembershipGroup Resource Subscription Taken TopicEvent stateful"
+        "MapEvent Membership MembershipGroup Outcome Resource Subscription Taken TopicEvent "
+        "Transaction stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

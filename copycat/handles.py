@@ -39,6 +39,7 @@ from .resources import (
     LeaderElection,
     MembershipGroup,
     Resource,
+    Transaction,
 )
 from .resources.base import seconds_of
 from .serializer import Serializer
@@ -258,6 +259,10 @@ class Copycat:
     def group(self, path: str) -> MembershipGroup:
         """Who is there: members with properties."""
         return MembershipGroup(self._access, path)
+
+    def transaction(self, *, timeout: float | timedelta | None = None) -> Transaction:
+        """Changes of several resources, all or none: ``async with cc.transaction() as tx``."""
+        return Transaction(self._access, timeout)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

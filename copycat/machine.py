@@ -115,7 +115,8 @@ class Operation(Generic[P, R]):
     """A method that clients may call through the log (a command) or beside it (a query).
 
     Its static type is what a caller sees on the handle: the same parameters, awaitable. On the
-    machine itself it can only be run by the cluster; ``function`` is the body.
+    machine itself it can only be run by the cluster; ``function`` is the body, and ``check`` what
+    a transaction asks before it (see `command`).
     """
 
     def __init__(
@@ -124,9 +125,11 @@ class Operation(Generic[P, R]):
         *,
         is_query: bool,
         consistency: Consistency = Consistency.LINEARIZABLE,
+        check: Callable[..., object] | None = None,
     ) -> None:
         self.signature = _checked_signature(function)
         self.function = function
+        self.check = check
         self.is_query = is_query
         self.consistency = consistency
         self.name: str = function.__name__
@@ -175,11 +178,20 @@ class _Misused:
 @overload
 def command(function: Callable[Concatenate[S, P], R], /) -> Operation[P, R]: ...
 @overload
-def command() -> Callable[[Callable[Concatenate[S, P], R]], Operation[P, R]]: ...
-def command(function: Any = None, /) -> Any:
-    """Declare a method that changes state: it travels through the log, exactly once."""
+def command(
+    *, check: Callable[..., object] | None = ...
+) -> Callable[[Callable[Concatenate[S, P], R]], Operation[P, R]]: ...
+def command(function: Any = None, /, *, check: Callable[..., object] | None = None) -> Any:
+    """Declare a method that changes state: it travels through the log, exactly once.
+
+    With a ``check`` it can stand anywhere in a transaction, otherwise only in front. That function
+    gets the same arguments, machine first, and changes nothing. It raises (`Rejected`, say) if the
+    command could fail, and passes only if the command is sure to succeed now and after any 128
+    commands of the same transaction. Should that prove wrong, all resources that the transaction
+    has touched are fenced, on all members alike: nobody ever sees a half of it.
+    """
     if function is None:
-        return command
+        return lambda body: Operation(body, is_query=False, check=check)
     return Operation(function, is_query=False)
 
 

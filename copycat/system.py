@@ -30,3 +30,5 @@ class SystemOperation(enum.IntEnum):
     DIGEST = 8  # command [] -> [index, digest]: every member digests its state at this index
     DIGEST_AT = 9  # query [index] -> digest | None: what this member found there
     RESOURCES = 10  # query [] -> [[path, resource, machine type], ...]
+    TRANSACT = 11  # command [[precondition], [operation]], each [resource, operation, arguments as
+    # bytes] -> [[result], -1] or [[], nth of them that failed, its result]: nothing was changed

@@ -46,7 +46,7 @@ ROOF = {"cli", "demo", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
     "administration", "agreement", "applier", "desk", "executor", "member", "roster", "sessions",
-    "store", "system", "transfer", "tree",
+    "store", "system", "transactions", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",

@@ -38,6 +38,8 @@ from .subscription import Subscription as Subscription
 from .topic import AsyncTopic as AsyncTopic
 from .topic import TopicEvent as TopicEvent
 from .topic import TopicMachine as TopicMachine
+from .transaction import Outcome as Outcome
+from .transaction import Transaction as Transaction
 
 BUILT_IN_MACHINES = (
     BarrierMachine,
@@ -81,6 +83,7 @@ __all__ = [
     "MapMachine",
     "Membership",
     "MembershipGroup",
+    "Outcome",
     "QueueMachine",
     "ReadWriteLockMachine",
     "ReadWriteSide",
@@ -90,5 +93,6 @@ __all__ = [
     "Taken",
     "TopicEvent",
     "TopicMachine",
+    "Transaction",
     "stateful",
 ]

@@ -42,7 +42,7 @@ class MapMachine(StateMachine):
 
     # -- commands ------------------------------------------------------------------------------
 
-    @command
+    @command(check=lambda _, key, value: hash(key))
     def put(self, key: Any, value: Any) -> Any:
         """Set; the value before."""
         entry = self.entries.get(key)
@@ -52,7 +52,7 @@ class MapMachine(StateMachine):
         entry[0], entry[1] = value, self.commit.index
         return before
 
-    @command
+    @command(check=lambda _, key, value: hash(key))
     def put_if_absent(self, key: Any, value: Any) -> list[Any]:
         """Set unless there is one: [] if it was set, else [what is there]."""
         entry = self.entries.get(key)
@@ -61,7 +61,7 @@ class MapMachine(StateMachine):
         self._put(key, value)
         return []
 
-    @command
+    @command(check=lambda _, key, value: hash(key))
     def replace(self, key: Any, value: Any) -> list[Any]:
         """Set if there is one: [the value before], else []."""
         return [self._put(key, value)] if key in self.entries else []
@@ -78,25 +78,18 @@ class MapMachine(StateMachine):
     @command
     def put_if_version(self, key: Any, value: Any, version: int) -> int:
         """Set if it was last written at ``version`` (0: if absent); the new version."""
-        entry = self.entries.get(key)
-        current = 0 if entry is None else entry[1]
-        if current != version:
-            raise ConflictError(
-                f"the entry has version {current}, not {version}",
-                current=None if entry is None else entry[:2],
-            )
+        self._check_version(key, version)
         self._put(key, value)
         return self.commit.index
 
-    @command
+    @command(check=lambda _, pairs: _check_pairs(pairs))
     def update(self, pairs: list[list[Any]]) -> None:
         """Set several at once."""
-        for key, _ in pairs:
-            hash(key)  # before anything is changed
+        _check_pairs(pairs)  # before anything is changed
         for key, value in pairs:
             self._put(key, value)
 
-    @command
+    @command(check=lambda _, key: hash(key))
     def remove(self, key: Any) -> list[Any]:
         """Remove: [the value before], or []."""
         return [self._remove(key)] if key in self.entries else []
@@ -110,7 +103,7 @@ class MapMachine(StateMachine):
         self._remove(key)
         return True
 
-    @command
+    @command(check=lambda _: None)
     def clear(self) -> None:
         """Remove everything."""
         if self.entries:
@@ -131,6 +124,7 @@ class MapMachine(StateMachine):
             and (prefix is None or isinstance(prefix, str))
         ):
             raise Rejected("a watch has an id, a list of at most one key, and a prefix or None")
+        hash(tuple(key))  # what has none may not even be comparable, when a change is done
         if len(self.watchers) >= WATCHERS_MAX and id_ not in self.watchers:
             raise OverloadedError(f"{WATCHERS_MAX} watch this map already")
         self.watchers[id_] = [self.commit.session, key, prefix]
@@ -154,6 +148,11 @@ class MapMachine(StateMachine):
         """[value, version], or []."""
         entry = self.entries.get(key)
         return [] if entry is None else entry[:2]
+
+    @query
+    def expect_version(self, key: Any, version: int) -> None:
+        """Raise `ConflictError` unless the entry has this version (0: it is absent)."""
+        self._check_version(key, version)
 
     @query
     def contains_value(self, value: Any) -> bool:
@@ -200,6 +199,15 @@ class MapMachine(StateMachine):
         for id_ in [id_ for id_, watcher in self.watchers.items() if watcher[0] == session]:
             del self.watchers[id_]
 
+    def _check_version(self, key: Any, version: int) -> None:
+        entry = self.entries.get(key)
+        current = 0 if entry is None else entry[1]
+        if current != version:
+            raise ConflictError(
+                f"the entry has version {current}, not {version}",
+                current=None if entry is None else entry[:2],
+            )
+
     def _put(self, key: Any, value: Any) -> Any:
         entry = self.entries.get(key)
         if entry is None:
@@ -226,6 +234,14 @@ class MapMachine(StateMachine):
                 sessions[session] = None
         for session in sessions:
             self.changed.publish([kind, key, value, before], to=session)
+
+
+def _check_pairs(pairs: object) -> None:
+    # A set, say, would come in another order on each member.
+    if type(pairs) is not list or any(type(pair) not in (list, tuple) for pair in pairs):
+        raise Rejected("an update has a list of [key, value]")
+    for key, _ in pairs:
+        hash(key)
 
 
 def _matches(key: Any, wanted: list[Any], prefix: str | None) -> bool:

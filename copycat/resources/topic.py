@@ -24,7 +24,7 @@ class TopicMachine(StateMachine):
     type_name = "copycat.topic"
     message = event(object)
 
-    @command
+    @command(check=lambda _, value: None)
     def publish(self, value: Any) -> int:
         """Send it to every session that listens; to how many."""
         return self.message.publish(value)

@@ -226,13 +226,13 @@ class Executor:
         session: int,
     ) -> bytes:
         """Run the first command of its kind, and note in ``table`` how to run the next ones."""
-        found = self._resolve(resource, operation, queries=False)
+        found = self.resolve(resource, operation, queries=False)
         if isinstance(found, bytes):
             return found
         function, instance = found
 
         def failed(problem: Exception) -> bytes:
-            return self._failed(problem, instance, operation)
+            return self.failed(problem, instance, operation)
 
         entry = (function, instance.commit, instance.unpack, instance.pack, failed)
         self.table[resource, operation] = entry
@@ -246,7 +246,7 @@ class Executor:
         self, resource: int, operation: int, arguments: bytes, index: int = 0, time_us: int = 0
     ) -> bytes:
         """Run one query on the state at ``index``; its result. Nothing changes."""
-        found = self._resolve(resource, operation, queries=True)
+        found = self.resolve(resource, operation, queries=True)
         if isinstance(found, bytes):
             return found
         function, instance = found
@@ -258,7 +258,7 @@ class Executor:
         except InvariantViolated:
             raise
         except Exception as problem:
-            return self._mishap(problem, instance, operation)
+            return self.mishap(problem, instance, operation)
 
     def timer(
         self, resource: int, operation: str, arguments: bytes, index: int, time_us: int
@@ -307,9 +307,10 @@ class Executor:
             if not fenced:
                 instance.machine.restore(instance.serializer.unpack_state(state))
 
-    def _resolve(
+    def resolve(
         self, resource: int, operation: int, *, queries: bool
     ) -> tuple[Callable[..., object], Instance] | bytes:
+        """How to run an operation, and whose it is; or the result that says why it cannot be."""
         instance = self._instances.get(resource)
         if instance is None:
             return failure(Status.UNKNOWN_RESOURCE, f"resource {resource} was deleted")
@@ -338,12 +339,12 @@ class Executor:
             value = function(*instance.unpack(arguments))
             return OK_NONE if value is None else OK + instance.pack(value)
         except Exception as problem:
-            return self._failed(problem, instance, operation)
+            return self.failed(problem, instance, operation)
 
-    def _failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+    def failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
         """The result of a command or hook that raised ``problem``; see the module's docstring."""
         if not isinstance(problem, (RecursionError, *MEMBER_ONLY)):
-            return self._mishap(problem, instance, operation)
+            return self.mishap(problem, instance, operation)
         name = operation if isinstance(operation, str) else self.name_of(operation)
         what = f"{instance.type_name}.{name} (index {instance.commit.index})"
         if isinstance(problem, MemoryError) or (
@@ -359,7 +360,7 @@ class Executor:
             return failure(Status.FAILED, type(problem).__name__, instance.fenced)
         raise problem
 
-    def _mishap(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+    def mishap(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
         """The result of an ordinary exception; where it arose is logged once for each kind."""
         name = operation if isinstance(operation, str) else self.name_of(operation)
         where = f"{instance.type_name}.{name} at {instance.path}"

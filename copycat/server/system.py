@@ -23,6 +23,7 @@ from ..paths import normal_path
 from ..serializer import Serializer
 from ..system import DELETED, SystemOperation
 from .executor import MEMBER_ONLY, Executor, failure, result_of
+from .transactions import Step, Transaction
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
@@ -77,6 +78,7 @@ class System:
             op.LISTEN: self._listen,
             op.UNLISTEN: self._unlisten,
             op.DIGEST: self._digest,
+            op.TRANSACT: self._transact,
         }
         self._queries: dict[int, Callable[..., object]] = {
             op.EXISTS: lambda path: path in self._tree,
@@ -231,6 +233,11 @@ class System:
         while len(self._digests) > DIGESTS_KEPT:
             del self._digests[next(iter(self._digests))]
         return [self._state.index, digest]
+
+    def _transact(self, expected: list[Step], steps: list[Step]) -> object:
+        state = self._state
+        circumstances = state.index, state.time_us, self._session
+        return Transaction(self._executor, *circumstances).run(expected, steps)
 
     # -- queries -------------------------------------------------------------------------------
 
