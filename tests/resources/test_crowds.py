@@ -10,11 +10,10 @@ import pytest
 
 from copycat.handles import CopycatClient
 from copycat.ports import Random
-from copycat.resources import AsyncQueue, MembershipGroup, Taken, TopicEvent
+from copycat.resources import AsyncQueue, Taken
 from copycat.testing import CheckFailed
 from copycat.testing.checkers import require_linearizable
 from copycat.testing.queue_models import Latch, Queue
-from copycat.types import EventType
 
 from .crowd import CLIENTS_SUFFER, MEMBERS_SUFFER, SESSION_S, Crowd
 
@@ -297,140 +296,6 @@ def histories(seed: int, seconds: float = 20.0) -> Crowd:
     return crowd
 
 
-# -- what is told ----------------------------------------------------------------------------------
-
-
-class TopicLife:
-    """What the clients of one topic heard, subscription by subscription."""
-
-    def __init__(self) -> None:
-        self.at: dict[int, str] = {}  # log index -> message, as somebody heard it
-        self.heard: list[list[int]] = []
-        self.tried = 0
-
-    async def step(self, crowd: Crowd, cc: CopycatClient, random: Random) -> None:
-        """Publish, or listen for a while to oneself and the others."""
-        topic = cc.topic("/x")
-        if random.random() < 0.6:
-            await topic.publish(self._message(cc))
-            return
-        heard: list[int] = []
-        self.heard.append(heard)
-        async with topic.subscribe() as messages:
-            mine = self._message(cc)
-            if await topic.publish(mine) < 1:
-                raise AssertionError("nobody listens, though this client does")
-            while not heard or self.at[heard[-1]] != mine:
-                self._note(heard, await anext(messages))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(random.choice((0.2, 8.0)) * random.random()):
-                    async for message in messages:
-                        self._note(heard, message)
-
-    def _message(self, cc: CopycatClient) -> str:
-        self.tried += 1
-        return f"{cc.name}-{self.tried}"
-
-    def _note(self, heard: list[int], message: TopicEvent[str]) -> None:
-        if heard and heard[-1] >= message.index:
-            raise AssertionError(f"{message} came after index {heard[-1]}")
-        if self.at.setdefault(message.index, message.value) != message.value:
-            raise AssertionError(f"{message} is {self.at[message.index]} to others")
-        heard.append(message.index)
-
-
-def topics(seed: int, faults: tuple[str, ...] = ALL, seconds: float = 20.0) -> Crowd:
-    """A life at a topic: everybody hears the same, in order, without gap or repeat."""
-    life = TopicLife()
-
-    async def judge(cc: CopycatClient) -> None:
-        async with asyncio.timeout(3 * session_s):
-            while await cc.topic("/x").publish("anybody?"):  # the dead are told no more
-                await asyncio.sleep(0.1)
-
-    session_s = SESSION_S if set(faults) & set(CLIENTS_SUFFER) else 15.0
-    crowd = Crowd(seed, life.step, faults=faults, session_s=session_s)
-    crowd.live(seconds, judge)
-    if len(set(life.at.values())) != len(life.at):
-        raise CheckFailed("once", f"published twice: {sorted(life.at.values())}")
-    everything = sorted(life.at)
-    for heard in filter(None, life.heard):
-        if missed := set(everything[everything.index(heard[0]) :][: len(heard)]) - set(heard):
-            raise CheckFailed("gap", f"{heard[0]}..{heard[-1]} lacks {sorted(missed)}")
-    crowd.report = f"{len(life.at)} of {life.tried} heard in {len(life.heard)} subscriptions"
-    return crowd
-
-
-class GroupLife:
-    """Who believes to be a member of one group, and what watchers were told."""
-
-    def __init__(self) -> None:
-        self.watched = 0
-
-    async def step(self, crowd: Crowd, cc: CopycatClient, random: Random) -> None:
-        """Be a member for a while and look around, or watch the others."""
-        group = cc.group("/x")
-        if random.random() < 0.3:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(random.choice((0.2, 5.0)) * random.random()):
-                    await group.join({"patience": "little"})  # and never leave: it ends some day
-            return
-        if random.random() < 0.4:
-            await self._watch(group)
-            return
-        async with await group.join() as me:
-            with crowd.believing("/x", cc, me.token, "member"):
-                for _ in range(random.randrange(4)):
-                    await self._look_around(crowd, group)
-                    await asyncio.sleep(random.random())
-                    await me.update({"n": random.randrange(9)})
-
-    async def _look_around(self, crowd: Crowd, group: MembershipGroup) -> None:
-        before = crowd.who("/x")
-        listed = {member.token for member in await group.members()}
-        if missing := before & crowd.who("/x") - listed:
-            raise AssertionError(f"{missing} are alive and are not listed: {listed}")
-
-    async def _watch(self, group: MembershipGroup) -> None:
-        """Join, change and leave, and see all that in the right place between others' events."""
-        known: dict[int, object] = {}
-        self.watched += 1
-        async with group.watch() as events:
-            me = await group.join({"n": 1})
-            await me.update({"n": 2})
-            await me.leave()
-            mine = []
-            while len(mine) < 3:
-                event = await anext(events)
-                token = event.member.token
-                if (token in known) is (event.type is EventType.JOINED):
-                    raise AssertionError(f"{event} does not follow from {known}")
-                if event.type is EventType.CHANGE and event.previous != known[token]:
-                    raise AssertionError(f"{event}: it had {known[token]}")
-                known[token] = event.member.properties
-                if event.type is EventType.LEFT:
-                    del known[token]
-                mine += [event.type] if token == me.token else []
-        if mine != [EventType.JOINED, EventType.CHANGE, EventType.LEFT]:
-            raise AssertionError(f"{me} saw itself {mine}")
-
-
-def groups(seed: int, faults: tuple[str, ...] = ALL, seconds: float = 20.0) -> Crowd:
-    """A life of a group: who is alive is listed, and who is dead is not for long."""
-    life = GroupLife()
-    session_s = SESSION_S if set(faults) & set(CLIENTS_SUFFER) else 15.0
-
-    async def judge(cc: CopycatClient) -> None:
-        async with asyncio.timeout(3 * session_s):
-            while await cc.group("/x").members():
-                await asyncio.sleep(0.1)
-
-    crowd = Crowd(seed, life.step, faults=faults, session_s=session_s)
-    crowd.live(seconds, judge)
-    crowd.report = f"{life.watched} watched"
-    return crowd
-
-
 # -- a few lives of each; thousands of others were clean ----------------------------------------
 
 
@@ -462,20 +327,6 @@ def test_barriers_under_faults(faults: tuple[str, ...]) -> None:
 def test_queues_under_faults(faults: tuple[str, ...]) -> None:
     """Nothing is lost, nothing is done twice, and no item is worked at by two."""
     crowd = queues(1, faults)
-    assert crowd.steps > 20, crowd.report
-
-
-@pytest.mark.parametrize("faults", [MEMBERS_SUFFER, ALL], ids=["members", "all"])
-def test_topics_under_faults(faults: tuple[str, ...]) -> None:
-    """All hear the same messages in the same order, and miss none while they listen."""
-    crowd = topics(1, faults)
-    assert crowd.steps > 20, crowd.report
-
-
-@pytest.mark.parametrize("faults", [MEMBERS_SUFFER, ALL], ids=["members", "all"])
-def test_groups_under_faults(faults: tuple[str, ...]) -> None:
-    """Nobody who is alive is ever missing, the dead go, and watchers are told each change."""
-    crowd = groups(1, faults)
     assert crowd.steps > 20, crowd.report
 
 
