@@ -8,9 +8,24 @@ import copycat
 from copycat import Rejected
 from copycat.handles import Copycat, Node
 from copycat.machine import StateMachine, command, event, query
-from copycat.resources import AsyncLong, AsyncQueue, Claim, MapEvent, Resource, Taken, stateful
+from copycat.resources import (
+    AsyncLong,
+    AsyncQueue,
+    AsyncTopic,
+    Claim,
+    GroupEvent,
+    GroupMember,
+    MapEvent,
+    Membership,
+    Outcome,
+    Resource,
+    Taken,
+    TopicEvent,
+    Transaction,
+    stateful,
+)
 from copycat.scopes import Held
-from copycat.types import Consistency, SessionState, Versioned
+from copycat.types import Consistency, EventType, SessionState, Versioned
 
 
 class Bank(StateMachine):
@@ -108,3 +123,31 @@ async def coordination(cc: Copycat) -> None:
     async with await jobs.take() as item:
         assert_type(item, Taken[str])
         assert_type(item.value, str)
+
+
+async def company(cc: Copycat) -> None:
+    """Topics, groups and transactions are typed as well."""
+    news: AsyncTopic[str] = cc.topic("/t")
+    assert_type(await news.publish("x", timeout=1), int)
+    await news.publish(1)  # type: ignore[arg-type]
+    async with news.subscribe() as messages:
+        async for message in messages:
+            assert_type(message, TopicEvent[str])
+            assert_type(message.value, str)
+    async with await cc.group("/g").join({"a": 1}) as me:
+        assert_type(me, Membership)
+        assert_type(me.token, int)
+        await me.update({"a": 2})
+    assert_type(await cc.group("/g").members(), list[GroupMember])
+    async for event in cc.group("/g").watch():
+        assert_type(event, GroupEvent)
+        assert_type(event.type, EventType)
+    async with cc.transaction(timeout=1) as tx:
+        assert_type(tx, Transaction)
+        paid = tx.machine("/bank", Bank).run(Bank.transfer, "ann", "bob", amount=5)
+        tx.machine("/bank", Bank).run(Bank.transfer, "ann", 5)  # type: ignore[arg-type]
+        assert_type(tx.long("/n").increment(), Outcome[int])
+        tx.map("/m").put("k", await tx.map("/m").get("k", 0))
+        tx.queue("/q").put("x")
+        tx.lock("/l").expect(me.token)
+    assert_type(paid.value, int)
