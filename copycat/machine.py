@@ -151,6 +151,10 @@ class Operation(Generic[P, R]):
         """The arguments as they travel; raises ``TypeError`` if they do not fit the body."""
         if not kwargs and self.least <= len(args) <= self.most:
             return args
+        return self.completed(args, kwargs)
+
+    def completed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments of the body, those with defaults too; raises ``TypeError``."""
         try:
             bound = self.signature.bind(None, *args, **kwargs)
         except TypeError as problem:

@@ -145,7 +145,7 @@ class Transaction:
         problem = failure.error
         if isinstance(problem, ConflictError):
             current = problem.current
-            if operation == "expect_version" and isinstance(current, list):
+            if operation in ("expect_version", "put_if_version") and isinstance(current, list):
                 current = Versioned(*current)
             return ConflictError(
                 f"{path!r}: {problem}. Nothing was changed.",

@@ -113,9 +113,8 @@ class Transaction:
         args: list[Any] = []
 
         def pass_check() -> None:
-            args.extend(_arguments(instance, arguments))
-            if known is not None:
-                known.positional(tuple(args), {})
+            given = _arguments(instance, arguments)
+            args.extend(given if known is None else known.completed(tuple(given), {}))
             if check is not None:
                 check(instance.machine, *args)
 

@@ -22,7 +22,7 @@ from copycat.errors import (
     UnknownResourceError,
 )
 from copycat.machine import StateMachine, command, query
-from copycat.resources import AsyncMap, LongMachine
+from copycat.resources import AsyncMap, LongMachine, MapMachine
 from copycat.resources import queue as queue_module
 from copycat.serializer import serializable
 from copycat.types import Versioned
@@ -58,9 +58,9 @@ class Bank(StateMachine):
         self.total -= amount + tip
         return Coin(amount)
 
-    @command(check=lambda _, coin: coin.worth)
-    def deposit(self, coin: Coin) -> int:
-        self.total += coin.worth
+    @command(check=lambda _, coin, times: coin.worth * times)
+    def deposit(self, coin: Coin, times: int = 1) -> int:
+        self.total += coin.worth * times
         return self.total
 
     @query
@@ -137,6 +137,10 @@ def test_what_was_read_must_not_have_changed() -> None:
                     tx.map("/a").clear()
             assert caught.value.current == 1
             assert await accounts.size() == 1
+            with pytest.raises(ConflictError) as caught:
+                async with one.transaction() as tx:
+                    tx.map("/a").run(MapMachine.put_if_version, "ann", 5, 0)
+            assert caught.value.current == await accounts.get_versioned("ann")
             async with one.transaction() as tx:
                 tx.map("/a").expect_absent("bob")
                 tx.map("/a").put("bob", await tx.map("/a").get("ann"))
