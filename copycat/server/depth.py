@@ -63,9 +63,9 @@ class Level:
             sys.setrecursionlimit(limit)
 
     def anew(self, run: Callable[[], bytes]) -> bytes:
-        """What ``run`` returns, which has all the frames from here on."""
+        """What ``run`` returns, which has all the frames from here on: no kernel lies between."""
         limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(limit, self._frames + depth()))
+        sys.setrecursionlimit(self._frames + depth())
         try:
             return run()
         finally:

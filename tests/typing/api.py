@@ -139,9 +139,9 @@ async def company(cc: Copycat) -> None:
         assert_type(me.token, int)
         await me.update({"a": 2})
     assert_type(await cc.group("/g").members(), list[GroupMember])
-    async for event in cc.group("/g").watch():
-        assert_type(event, GroupEvent)
-        assert_type(event.type, EventType)
+    async for change in cc.group("/g").watch():
+        assert_type(change, GroupEvent)
+        assert_type(change.type, EventType)
     async with cc.transaction(timeout=1) as tx:
         assert_type(tx, Transaction)
         paid = tx.machine("/bank", Bank).run(Bank.transfer, "ann", "bob", amount=5)
