@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from .._core.calls import OK, OK_NONE, Entry, packer, unpacker
 from .._core.layout import Status
@@ -109,7 +109,7 @@ class Instance:
         self.machine = machine
         self.serializer = serializer
         self.pack = packer(serializer.pack)
-        self.unpack = unpacker(serializer.unpack)
+        self.unpack = unpacker(lambda encoded: arguments_of(serializer.unpack(encoded)))
         self.commit: Commit = attach(machine, id_, _Packing(runtime, serializer))
         kinds = operations_of(type(machine))
         bound = bound_operations(machine)
@@ -400,6 +400,14 @@ def result_of(problem: Exception, serializer: Serializer, where: str = "the oper
         except SerializationError:
             return failure(Status.CONFLICT, message, None)
     return failure(Status.FAILED, type(problem).__name__, message, where[:MESSAGE_MAX])
+
+
+def arguments_of(value: Any) -> Any:
+    """What was sent as arguments; raises `Rejected` for a set: its order differs from member to
+    member. (All else that is no list has an order, or fails in the call.)"""
+    if isinstance(value, (set, frozenset)):
+        raise Rejected("arguments are a list, not a set")
+    return value
 
 
 def is_built_in(type_name: str) -> bool:

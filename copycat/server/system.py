@@ -22,7 +22,7 @@ from ..errors import (
 from ..paths import normal_path
 from ..serializer import Serializer
 from ..system import DELETED, SystemOperation
-from .executor import MEMBER_ONLY, Executor, failure, result_of
+from .executor import MEMBER_ONLY, Executor, arguments_of, failure, result_of
 from .transactions import Step, Transaction
 from .tree import Schema, Tree
 
@@ -172,8 +172,12 @@ class System:
 
     def _check_names(self, names: list[str]) -> None:
         """Before anything is changed: names are interned for ever."""
-        if not all(isinstance(name, str) and len(name) <= NAME_CHARACTERS_MAX for name in names):
-            raise TypeError(f"operations are names of at most {NAME_CHARACTERS_MAX} characters")
+        if type(names) is not list or not all(  # of a set, members would intern in other orders
+            isinstance(name, str) and len(name) <= NAME_CHARACTERS_MAX for name in names
+        ):
+            raise TypeError(
+                f"operations are a list of names of at most {NAME_CHARACTERS_MAX} characters"
+            )
         if len(self._schema.names) + len(names) > NAMES_MAX:
             new = sum(name not in self._schema for name in dict.fromkeys(names))
             if new and len(self._schema.names) + new > NAMES_MAX:
@@ -262,7 +266,7 @@ class System:
         if function is None:
             return failure(Status.UNKNOWN_OPERATION, f"the system has no operation {operation}")
         try:
-            value = function(*self._serializer.unpack(arguments))
+            value = function(*arguments_of(self._serializer.unpack(arguments)))
         except ResourceTypeError as problem:
             return failure(Status.RESOURCE_TYPE, str(problem.args[0]))
         except UnknownResourceError as problem:
