@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ..errors import CopycatError, MisuseError
+from ..errors import CopycatError, MisuseError, SessionExpiredError
 from ..listeners import Inbox, Registration
 from .base import Resource
 
@@ -84,8 +84,10 @@ class Subscription(AsyncIterator[E], Generic[E]):
             self._busy = False
 
     async def aclose(self) -> None:
-        """End it; the cluster is told in the background."""
+        """End it, also for a task that waits; the cluster is told in the background."""
         self._closed = True
+        if self._listening is not None:
+            self._listening[1].end(SessionExpiredError("the subscription was closed"))
         self._unlisten()
 
     async def _begun(self) -> Inbox:
@@ -110,6 +112,8 @@ class Subscription(AsyncIterator[E], Generic[E]):
                 if index > self._after:
                     return self._make(value, index)
         except CopycatError as problem:
+            if self._closed:
+                raise StopAsyncIteration from None
             self._error = problem  # for good: what follows it would follow a hole
             self._unlisten()
             raise

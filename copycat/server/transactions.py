@@ -9,8 +9,8 @@ Nothing is ever undone. Instead, nothing is done before it is certain that nothi
 
 The first command alone may be one without a check, so that it may be any command of any machine: if
 it raises, no other one has changed anything, and all ends there. (What a user's command had
-changed before it raised stays changed, as it does without a transaction.) A command that breaks the
-promise leaves the others half-done: all resources that were touched are fenced then, and nobody
+changed before it raised stays changed, as it does without a transaction.) A later one that breaks
+its promise leaves the others half-done: all resources that were touched are fenced then, and nobody
 sees what is in them. So a transaction is done, or not done, or what it touched is gone; never
 something else.
 
@@ -42,13 +42,12 @@ Step = list[Any]  # resource, operation, arguments as bytes
 
 @dataclass(slots=True)
 class _Command:
-    """A command that was checked and can run."""
+    """A command that can run."""
 
     instance: Instance
     operation: int
     function: Callable[..., Any]
     args: list[Any]
-    promised: bool  # there was a check, and it passed
 
 
 class _Refused(Exception):
@@ -119,7 +118,7 @@ class Transaction:
                 check(instance.machine, *args)
 
         self._guarded(instance, operation, pass_check)
-        return _Command(instance, operation, function, args, check is not None)
+        return _Command(instance, operation, function, args)
 
     def _do(self, command: _Command, touched: list[_Command]) -> bytes:
         """Run a command, the last one of those that were ``touched``; its result."""
@@ -127,7 +126,7 @@ class Transaction:
         problem = self._run(command)
         if isinstance(problem, bytes):
             return problem
-        alone = len(touched) == 1 and not command.promised
+        alone = len(touched) == 1
         if alone or isinstance(problem, MEMBER_ONLY) or self._is_our_end(problem, instance):
             raise _Refused(self._executor.failed(problem, instance, command.operation))
         reason = (
@@ -196,12 +195,11 @@ class Transaction:
 
 def _check_shape(steps: object) -> None:
     # Lists, and nothing else: the order of a set is another one on each member.
-    if type(steps) is not list or any(type(step) is not list for step in steps):
-        raise Rejected("a transaction has lists of steps, which are lists")
-    if len(steps) > STEPS_MAX or any(len(step) != 3 for step in steps):
-        raise Rejected(
-            f"a transaction has at most {STEPS_MAX} steps of a kind, each of three parts"
-        )
+    if type(steps) is not list or len(steps) > STEPS_MAX:
+        raise Rejected(f"a transaction has a list of at most {STEPS_MAX} steps of each kind")
+    for step in steps:
+        if type(step) is not list or [type(part) for part in step] != [int, int, bytes]:
+            raise Rejected("a step is [resource, operation, arguments as bytes]")
 
 
 def _arguments(instance: Instance, encoded: bytes) -> list[Any]:

@@ -105,6 +105,10 @@ def test_a_cancelled_step_takes_nothing() -> None:
                     await anext(messages)
                 await topic.publish("for it")
                 assert (await waiting).value == "for it"
+                waiting = asyncio.create_task(anext(messages))  # type: ignore[arg-type]
+                await asyncio.sleep(0)
+            with pytest.raises(StopAsyncIteration):
+                await waiting
             with pytest.raises(StopAsyncIteration):
                 await anext(messages)
 
