@@ -48,7 +48,7 @@ ROOF = {"cli", "demo", "sync", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
     "administration", "agreement", "applier", "desk", "executor", "listening", "member", "roster",
-    "sessions", "store", "system", "transfer", "tree",
+    "sessions", "store", "system", "transactions", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",

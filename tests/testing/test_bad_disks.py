@@ -86,7 +86,7 @@ def test_a_member_that_does_not_say_what_is_wrong_is_found_out(
     plans = (
         Plan(seed, faults=("bit flip", "kill"), fault_every=0.3, snapshot_bytes=64 << 10,
              seconds=30.0, value_bytes=4000)
-        for seed in range(40118, 40122)
+        for seed in range(40118, 40130)  # chance decides which of them hits a snapshot
     )  # fmt: skip
     assert any(run(plan)[1].startswith("clear errors") for plan in plans)
 
