@@ -65,11 +65,13 @@ def test_a_snapshot_read_back_after_a_kill_survives_a_power_cut() -> None:
     with pytest.raises(StorageError):
         snapshots.save(20, 1, b"new")
     disk.fail = lambda operation, path: None
-    found = Snapshots(disk, b"c" * 16).newest()
-    assert found is not None and b"".join(found[1]) == b"new"
+    again = Snapshots(disk, b"c" * 16)
+    found = again.newest()
+    assert found is not None and b"".join(again.state(found)) == b"new"
     everything_unsynced_is_lost(disk)
-    again = Snapshots(disk, b"c" * 16).newest()
-    assert again is not None and (again[0], b"".join(again[1])) == (found[0], b"new")
+    again = Snapshots(disk, b"c" * 16)
+    assert again.newest() == found and b"".join(again.state(found)) == b"new"
+
 
 
 @pytest.mark.parametrize("batches", [1, 3, 40])
