@@ -16,20 +16,26 @@ unexport PYTHONPATH PYTHONHOME
 
 .SILENT:
 .DELETE_ON_ERROR:
-.PHONY: demo test bench lint wheels clean
+.PHONY: demo test test-whole test-pure bench lint wheels clean
 .NOTPARALLEL:
 
 # Three server processes, clients at work, the leader killed; proves that nothing was lost.
 demo: $(STAMP)
 	$(BIN)/copycat demo
 
-# The whole suite as built, then the core once more in the pure mode.
+# The whole suite as built, and beside it the core once more in the pure mode.
 test: $(STAMP)
+	printf '%s\n' whole pure | xargs -P 2 -I '{}' $(MAKE) --no-print-directory 'test-{}'
+
+test-whole: $(STAMP)
 	expect=$$($(say_expected)); \
 	echo "make: the whole suite, $$expect"; \
 	COPYCAT_PURE= COPYCAT_EXPECT=$$expect $(PYTEST) tests
-	echo "make: the core again, pure"
-	COPYCAT_PURE=1 COPYCAT_EXPECT=pure $(PYTEST) $(CORE_TESTS)
+
+test-pure: $(STAMP)
+	said=$$(COPYCAT_PURE=1 COPYCAT_EXPECT=pure $(PYTEST) $(CORE_TESTS) 2>&1) \
+	|| { echo "$$said"; exit 1; }; \
+	echo "make: the core again, pure: $$(echo "$$said" | tail -n 1)"
 
 # Kernels, then a cluster of three processes; needs two quiet cores and some minutes.
 bench: $(STAMP)

@@ -66,13 +66,22 @@ if TYPE_CHECKING:
     from .resources import AsyncReference as AsyncReference
     from .resources import AsyncSemaphore as AsyncSemaphore
     from .resources import AsyncSet as AsyncSet
+    from .resources import AsyncTopic as AsyncTopic
     from .resources import Claim as Claim
     from .resources import ElectionEvent as ElectionEvent
+    from .resources import GroupEvent as GroupEvent
+    from .resources import GroupMember as GroupMember
     from .resources import LeaderElection as LeaderElection
     from .resources import MapEvent as MapEvent
+    from .resources import Membership as Membership
+    from .resources import MembershipGroup as MembershipGroup
+    from .resources import Outcome as Outcome
     from .resources import Resource as Resource
     from .resources import SetEvent as SetEvent
+    from .resources import Subscription as Subscription
     from .resources import Taken as Taken
+    from .resources import TopicEvent as TopicEvent
+    from .resources import Transaction as Transaction
     from .resources import ValueEvent as ValueEvent
     from .resources import stateful as stateful
     from .scopes import Held as Held
@@ -107,6 +116,7 @@ __all__ = [
     "AsyncReference",
     "AsyncSemaphore",
     "AsyncSet",
+    "AsyncTopic",
     "Claim",
     "Cluster",
     "CommandFailed",
@@ -125,6 +135,8 @@ __all__ = [
     "ElectionEvent",
     "EventType",
     "ForkedError",
+    "GroupEvent",
+    "GroupMember",
     "Held",
     "LeaderElection",
     "LeadershipLost",
@@ -132,7 +144,9 @@ __all__ = [
     "MapEvent",
     "MemberInfo",
     "MemberType",
+    "Membership",
     "MembershipError",
+    "MembershipGroup",
     "MisuseError",
     "Mode",
     "NoLeaderError",
@@ -140,6 +154,7 @@ __all__ = [
     "Node",
     "NodeInfo",
     "NondeterminismError",
+    "Outcome",
     "OutcomeUnknownError",
     "OverloadedError",
     "PathEvent",
@@ -154,7 +169,10 @@ __all__ = [
     "SetEvent",
     "StateMachine",
     "StorageError",
+    "Subscription",
     "Taken",
+    "TopicEvent",
+    "Transaction",
     "UnavailableError",
     "UnknownResourceError",
     "ValueEvent",
@@ -190,8 +208,9 @@ _HOMES = {
     "resources": (
         "AsyncBarrier AsyncBoolean AsyncLatch AsyncList AsyncLock AsyncLong AsyncMap "
         "AsyncMultiMap AsyncQueue AsyncReadWriteLock AsyncReference AsyncSemaphore AsyncSet "
-        "Claim ElectionEvent LeaderElection MapEvent Resource SetEvent Taken ValueEvent "
-        "stateful"
+        "AsyncTopic Claim ElectionEvent GroupEvent GroupMember LeaderElection MapEvent "
+        "Membership MembershipGroup Outcome Resource SetEvent Subscription Taken TopicEvent "
+        "Transaction ValueEvent stateful"
     ),
     "scopes": "Held",
     "serializer": "Serializer Writable serializable",

@@ -35,8 +35,11 @@ from .resources import (
     AsyncReference,
     AsyncSemaphore,
     AsyncSet,
+    AsyncTopic,
     LeaderElection,
+    MembershipGroup,
     Resource,
+    Transaction,
 )
 from .resources.base import Duration, seconds_of
 from .serializer import Serializer
@@ -126,6 +129,18 @@ class Copycat:
     def queue(self, path: str) -> AsyncQueue[Any]:
         """A queue whose items are not lost with their consumers."""
         return AsyncQueue(self._access, path)
+
+    def topic(self, path: str) -> AsyncTopic[Any]:
+        """Messages for everybody who subscribes, in one order."""
+        return AsyncTopic(self._access, path)
+
+    def group(self, path: str) -> MembershipGroup:
+        """Who is there: members with properties."""
+        return MembershipGroup(self._access, path)
+
+    def transaction(self, *, timeout: float | timedelta | None = None) -> Transaction:
+        """Changes of several resources, all or none: ``async with cc.transaction() as tx``."""
+        return Transaction(self._access, timeout)
 
     def machine(self, path: str, machine: type[M]) -> M:
         """A handle of your own machine: its operations and events, typed."""

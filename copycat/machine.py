@@ -29,8 +29,8 @@ _ATTACHED = "commit"
 class Runtime(Protocol):
     """What the applier offers to a machine, through its `Commit`."""
 
-    def publish(self, resource: int, event: str, value: object, to: int | None) -> None:
-        """Send ``value`` to session ``to``, or to every session that listens to ``event``."""
+    def publish(self, resource: int, event: str, value: object, to: int | None) -> int:
+        """Send ``value`` to session ``to``, or to all that listen to ``event``; to how many."""
 
     def schedule(
         self, resource: int, delay_us: int, operation: str, args: tuple[object, ...]
@@ -77,10 +77,13 @@ class Commit:
             self._random = Random(self.index)
         return self._random
 
-    def publish(self, event: str, value: object, *, to: int | None = None) -> None:
-        """Send an event to the session ``to``, or to every session that listens (None)."""
+    def publish(self, event: str, value: object, *, to: int | None = None) -> int:
+        """Send an event to the session ``to``, or to every session that listens (None).
+
+        Returns the number of sessions that will get it unless they end before.
+        """
         self._writing("publish an event")
-        self._runtime.publish(self._resource, event, value, to)
+        return self._runtime.publish(self._resource, event, value, to)
 
     def dismiss(self, sessions: Iterable[int]) -> None:
         """For ``on_delete``: let the handles of ``sessions`` fail what waits for this resource.
@@ -119,7 +122,8 @@ class Operation(Generic[P, R]):
     """A method that clients may call through the log (a command) or beside it (a query).
 
     Its static type is what a caller sees on the handle: the same parameters, awaitable. On the
-    machine itself it can only be run by the cluster; ``function`` is the body.
+    machine itself it can only be run by the cluster; ``function`` is the body, and ``check`` what
+    a transaction asks before it (see `command`).
     """
 
     def __init__(
@@ -128,9 +132,11 @@ class Operation(Generic[P, R]):
         *,
         is_query: bool,
         consistency: Consistency = Consistency.LINEARIZABLE,
+        check: Callable[..., object] | None = None,
     ) -> None:
         self.signature = _checked_signature(function)
         self.function = function
+        self.check = check
         self.is_query = is_query
         self.consistency = consistency
         self.name: str = function.__name__
@@ -154,6 +160,10 @@ class Operation(Generic[P, R]):
         """The arguments as they travel; raises ``TypeError`` if they do not fit the body."""
         if not kwargs and self.least <= len(args) <= self.most:
             return args
+        return self.completed(args, kwargs)
+
+    def completed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+        """All arguments of the body, those with defaults too; raises ``TypeError``."""
         try:
             bound = self.signature.bind(None, *args, **kwargs)
         except TypeError as problem:
@@ -181,11 +191,20 @@ class _Misused:
 @overload
 def command(function: Callable[Concatenate[S, P], R], /) -> Operation[P, R]: ...
 @overload
-def command() -> Callable[[Callable[Concatenate[S, P], R]], Operation[P, R]]: ...
-def command(function: Any = None, /) -> Any:
-    """Declare a method that changes state: it travels through the log, exactly once."""
+def command(
+    *, check: Callable[..., object] | None = ...
+) -> Callable[[Callable[Concatenate[S, P], R]], Operation[P, R]]: ...
+def command(function: Any = None, /, *, check: Callable[..., object] | None = None) -> Any:
+    """Declare a method that changes state: it travels through the log, exactly once.
+
+    With a ``check`` it can stand anywhere in a transaction, otherwise only in front. That function
+    gets the same arguments, machine first, and changes nothing. It raises (`Rejected`, say) if the
+    command could fail, and passes only if the command is sure to succeed now and after any 128
+    commands of the same transaction. Should that prove wrong, all resources that the transaction
+    has touched are fenced, on all members alike: nobody ever sees a half of it.
+    """
     if function is None:
-        return command
+        return lambda body: Operation(body, is_query=False, check=check)
     return Operation(function, is_query=False)
 
 
@@ -211,9 +230,12 @@ class Events(Generic[T]):
         self._commit = commit
         self._name = name
 
-    def publish(self, value: T, *, to: int | None = None) -> None:
-        """Send ``value`` to the session ``to``, or to every session that listens (None)."""
-        self._commit.publish(self._name, value, to=to)
+    def publish(self, value: T, *, to: int | None = None) -> int:
+        """Send ``value`` to the session ``to``, or to every session that listens (None).
+
+        Returns the number of sessions that will get it unless they end before.
+        """
+        return self._commit.publish(self._name, value, to=to)
 
     def __aiter__(self) -> AsyncIterator[T]:
         raise MisuseError("a machine publishes its events; iterate over them through a handle")

@@ -53,7 +53,7 @@ from .server.links import Links
 from .server.member import Member, MemberOptions
 from .server.memory_disk import MemoryDisk
 from .server.pump import Pump
-from .server.roster import Roster
+from .server.roster import Roster, have_others
 from .server.store import Store
 from .server.vigil import Vigil
 from .types import Address
@@ -166,7 +166,7 @@ class RunningMember:
             on_saved=self._saved,
             on_durable=self._durable,
         )
-        state = store.recover()
+        state = store.recover(lambda *left: have_others(self.name, told, *left))
         if state is not None:
             applier.restore(state)
         raft = RaftOptions(election_timeout=options.election_timeout, heartbeat=options.heartbeat)

@@ -36,3 +36,5 @@ class SystemOperation(enum.IntEnum):
     DIGEST_AT = 9  # query [index] -> digest | None: what this member found there
     RESOURCES = 10  # query [] -> [[path, resource, machine type], ...]
     INFO = 12  # query [path] -> [version, time_us, owner, resource, machine type, children] | None
+    TRANSACT = 11  # command [[precondition], [operation]], each [resource, operation, arguments as
+    # bytes] -> [[result], -1] or [[], nth of them that failed, its result]: nothing was changed

@@ -73,6 +73,8 @@ class EventType(enum.Enum):
     CHANGE = "change"
     ELECTED = "elected"
     RESIGNED = "resigned"
+    JOINED = "joined"
+    LEFT = "left"
     CREATED = "created"
     DELETED = "deleted"
     OPENED = "opened"

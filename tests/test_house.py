@@ -48,7 +48,7 @@ ROOF = {"cli", "demo", "sync", "testing", "__init__", "__main__"}
 
 PURE_SERVER = (
     "administration", "agreement", "applier", "desk", "executor", "listening", "member", "roster",
-    "sessions", "store", "system", "transfer", "tree",
+    "sessions", "store", "system", "transactions", "transfer", "tree",
 )  # fmt: skip
 OUTSIDE_WORLD = {
     "asyncio", "datetime", "os", "random", "secrets", "selectors", "signal", "socket",
@@ -526,8 +526,9 @@ def test_the_test_command_tests_both_modes() -> None:
 
     The check itself is in tests/core/test_backend.py, which both runs include.
     """
-    recipe = makefile_target("test")
-    assert "COPYCAT_PURE= COPYCAT_EXPECT=$$expect" in recipe
-    assert "COPYCAT_PURE=1 COPYCAT_EXPECT=pure" in recipe
+    modes = {"whole": "= COPYCAT_EXPECT=$$expect", "pure": "=1 COPYCAT_EXPECT=pure"}
+    for name, expected in modes.items():
+        assert name in makefile_target("test")
+        assert f"COPYCAT_PURE{expected}" in makefile_target(f"test-{name}")
     last = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert last == "exec make test"

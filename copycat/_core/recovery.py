@@ -37,11 +37,16 @@ class Repair:
     ``rewrites`` are the bytes of the log that may have been read from memory only: a killed process
     wrote them and may not have synced them, or its sync failed and the pages count as clean (H60).
     They are written once more, and everything is synced.
+
+    ``damage``: what is not to be found although it was durable, if that was to be put up with;
+    then ``touched`` are the files in which traces of it may be left.
     """
 
     writes: list[tuple[File, int, bytes]]
     segments: list[tuple[int, File]]
     rewrites: list[tuple[File, int, bytes]]
+    damage: CorruptLogError | None = None
+    touched: tuple[tuple[int, File], ...] = ()
 
 
 @dataclass(slots=True)
@@ -65,11 +70,14 @@ def recover(
     member_uuid: bytes,
     stride: int = 4096,
     base_index: int = 0,
+    *,
+    bear_damage: bool = False,
 ) -> Repair:
     """Fill the empty ``log`` from ``files``, (id, file) in ascending order of ids.
 
-    ``base_index`` is what a snapshot stands for; the log must not begin later. Raises
-    `CorruptLogError` with file and offset, `WrongClusterError` for a foreign file, and
+    ``base_index`` is what a snapshot stands for; the log must not begin later. With
+    ``bear_damage`` a log ends before what is damaged; else that raises `CorruptLogError` with file
+    and offset. Raises `WrongClusterError` for a foreign file, and
     `StorageError` for one of a newer format.
     """
     used, spares, torn = _sort(files, cluster_id, member_uuid)
@@ -89,12 +97,17 @@ def recover(
             torn = sorted(torn + [(rest.segment_id, file) for file, rest in used[position:]])
             break
         _scan(found, file, header, stride)
-    _refuse_damage(found, torn, headless)
+    damage = _damage(found, torn, headless)
+    if damage is not None and not bear_damage:
+        raise damage
     last_id = found.segments[-1].id if found.segments else 0
     torn += [spare for spare in spares if spare[0] < last_id]  # ids must rise along the log
     found.spares = [spare for spare in spares if spare[0] > last_id]
     cleaning = _clean_tail(found.segments[-1]) if found.segments else []
-    repair = Repair(cleaning, sorted(torn), _unproven(found.segments))
+    touched = [(found.segments[-1].id, found.segments[-1].file)] if cleaning else []
+    repair = Repair(
+        cleaning, sorted(torn), _unproven(found.segments), damage, (*touched, *sorted(torn))
+    )
     log.adopt(
         found.segments,
         found.spares,
@@ -205,8 +218,8 @@ def _scan(found: _Found, file: File, header: Header, stride: int) -> None:
     found.time_us = time_us or found.time_us
 
 
-def _refuse_damage(found: _Found, suspects: _Files, headless: set[int]) -> None:
-    """Raise if a later frame proves that the first missing entry had been durable.
+def _damage(found: _Found, suspects: _Files, headless: set[int]) -> CorruptLogError | None:
+    """Not None if a later frame proves that the first missing entry had been durable.
 
     Looked for behind the end of the last segment that chains, and in all the files that do not.
     """
@@ -222,7 +235,7 @@ def _refuse_damage(found: _Found, suspects: _Files, headless: set[int]) -> None:
             offset, base, durable = frame
             if durable >= missing and base > missing:
                 damaged, at = _first_bad(found, suspects, headless)
-                raise CorruptLogError(
+                return CorruptLogError(
                     f"{damaged.path} is damaged at offset {at}: entry {missing} was durable and "
                     f"cannot be read (entry {base}, which follows it, can)",
                     segment=damaged.path,
@@ -230,6 +243,7 @@ def _refuse_damage(found: _Found, suspects: _Files, headless: set[int]) -> None:
                     hint=DAMAGE_HINT,
                 )
             offset += FRAME_HEADER_SIZE
+    return None
 
 
 def _first_bad(found: _Found, suspects: _Files, headless: set[int]) -> tuple[File, int]:

@@ -150,7 +150,12 @@ class Election:
     def answer_pre_vote(self, request: VoteRequest) -> None:
         """Would we vote for this candidate in that term? Nothing changes by answering."""
         me = self._me
-        granted = request.term > me.term and not self.is_sticky() and self._is_up_to_date(request)
+        granted = (
+            request.term > me.term
+            and not me.abstains
+            and not self.is_sticky()
+            and self._is_up_to_date(request)
+        )
         if granted and self._tries_left and me.role is Role.FOLLOWER:
             # Somebody else was quicker in this failover: let it win instead of splitting votes.
             self.deadline = max(self.deadline, self._quick_retry_at())
@@ -163,6 +168,7 @@ class Election:
         free = me.vote is None and (request.bidden or not me.is_bound)
         granted = (
             request.term == me.term
+            and not me.abstains
             and (free or me.vote == request.sender)
             and self._is_up_to_date(request)
         )

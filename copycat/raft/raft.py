@@ -112,6 +112,11 @@ class Raft:
         return self._me.role
 
     @property
+    def abstains(self) -> bool:
+        """Whether this member has lost a part of its log and lets others elect."""
+        return self._me.abstains
+
+    @property
     def is_leader(self) -> bool:
         """Whether this member leads the current term."""
         return self._me.role is Role.LEADER

@@ -34,12 +34,15 @@ class HardState:
     """What must survive a crash before anybody hears of it.
 
     ``promise_us``: the longest promise to let nobody be elected that was given since the term began
-    or that was in force then, in microseconds; 0 if there was none.
+    or that was in force then, in microseconds; 0 if there was none. ``owes``: a part of the log was
+    lost that may have been acknowledged; until there is an entry of this term or a later one again,
+    this member lets others elect (`Standing.abstains`); 0 if nothing was lost.
     """
 
     term: int = 0
     vote: str | None = None
     promise_us: int = 0
+    owes: int = 0
 
 
 @dataclass(slots=True)

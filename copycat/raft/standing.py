@@ -20,8 +20,8 @@ class Standing:
 
     __slots__ = (
         "_announced", "_staged", "commit_index", "configurations", "durable_index", "leader",
-        "membership", "name", "now", "promise_us", "promised_until", "ready", "role", "saved",
-        "term", "trail", "vote",
+        "membership", "name", "now", "owes", "promise_us", "promised_until", "ready", "role",
+        "saved", "term", "trail", "vote",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +41,7 @@ class Standing:
         self.saved = hard_state  # the newest term and vote known to be on disk
         # When a promise was given is not written down: all of it may be ahead (H29).
         self.promise_us = hard_state.promise_us
+        self.owes = hard_state.owes
         self.promised_until = now + hard_state.promise_us / 1e6
         self.role = Role.FOLLOWER
         self.leader: str | None = None
@@ -70,7 +71,19 @@ class Standing:
         from there on may be the one that is.
         """
         possible = self.configurations.since(self.commit_index)
+        if self.abstains:
+            return False
         return any(self.name in membership.electors for membership in possible)
+
+    @property
+    def abstains(self) -> bool:
+        """Whether this member lost entries that it may have acknowledged, and has not all of them.
+
+        Its vote could help somebody who never had them to win. So whoever leads now was elected
+        by others, of whom each majority has what was committed; and once the log holds what such
+        a leader brought in its own term, it equals that leader's up to there (H57, H58).
+        """
+        return self.owes > 0
 
     def begin(self, now: float) -> Ready:
         """Start a step: a fresh `Ready`, and time, which never goes back."""
@@ -82,8 +95,11 @@ class Standing:
     def end(self) -> Ready:
         """Finish the step."""
         told = self._announced
-        if self.term != told.term or self.vote != told.vote or self.promise_us != told.promise_us:
-            self._announced = HardState(self.term, self.vote, self.promise_us)
+        if (
+            self.term != told.term or self.vote != told.vote or self.promise_us != told.promise_us
+            or self.owes != told.owes
+        ):  # fmt: skip
+            self._announced = HardState(self.term, self.vote, self.promise_us, self.owes)
             self.ready.hard_state = self._announced
         self.ready.commit_index = self.commit_index
         return self.ready
@@ -138,6 +154,14 @@ class Standing:
             "index {} is said to be durable, but the log ends at {}", index, self.trail.last_index,
         )  # fmt: skip
         self.durable_index = max(self.durable_index, index)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Owe nothing any more if the log is durable up to a new leader's own entries."""
+        if self.owes and self.durable_index >= self.trail.base_index:
+            term = self.trail.term_at(self.durable_index)
+            if term is not None and term >= self.owes:
+                self.owes = 0
 
     def append(self, span: Span, image: bytes) -> None:
         """Take over a batch of the leader."""
@@ -192,3 +216,4 @@ class Standing:
             self.durable_index = index
         self.durable_index = max(self.durable_index, index)
         self.commit_index = index
+        self._settle()

@@ -13,6 +13,11 @@ from .boolean import BooleanMachine as BooleanMachine
 from .election import ElectionEvent as ElectionEvent
 from .election import ElectionMachine as ElectionMachine
 from .election import LeaderElection as LeaderElection
+from .group import GroupEvent as GroupEvent
+from .group import GroupMachine as GroupMachine
+from .group import GroupMember as GroupMember
+from .group import Membership as Membership
+from .group import MembershipGroup as MembershipGroup
 from .latch import AsyncLatch as AsyncLatch
 from .latch import LatchMachine as LatchMachine
 from .line import Claim as Claim
@@ -41,11 +46,18 @@ from .semaphore import SemaphoreMachine as SemaphoreMachine
 from .set import AsyncSet as AsyncSet
 from .set import SetEvent as SetEvent
 from .set import SetMachine as SetMachine
+from .subscription import Subscription as Subscription
+from .topic import AsyncTopic as AsyncTopic
+from .topic import TopicEvent as TopicEvent
+from .topic import TopicMachine as TopicMachine
+from .transaction import Outcome as Outcome
+from .transaction import Transaction as Transaction
 
 BUILT_IN_MACHINES = (
     BarrierMachine,
     BooleanMachine,
     ElectionMachine,
+    GroupMachine,
     LatchMachine,
     ListMachine,
     LockMachine,
@@ -57,6 +69,7 @@ BUILT_IN_MACHINES = (
     ReferenceMachine,
     SemaphoreMachine,
     SetMachine,
+    TopicMachine,
 )
 """Every member has these."""
 
@@ -76,11 +89,15 @@ __all__ = [
     "AsyncReference",
     "AsyncSemaphore",
     "AsyncSet",
+    "AsyncTopic",
     "BarrierMachine",
     "BooleanMachine",
     "Claim",
     "ElectionEvent",
     "ElectionMachine",
+    "GroupEvent",
+    "GroupMachine",
+    "GroupMember",
     "LatchMachine",
     "LeaderElection",
     "ListMachine",
@@ -88,7 +105,10 @@ __all__ = [
     "LongMachine",
     "MapEvent",
     "MapMachine",
+    "Membership",
+    "MembershipGroup",
     "MultiMapMachine",
+    "Outcome",
     "QueueMachine",
     "ReadWriteLockMachine",
     "ReadWriteSide",
@@ -97,7 +117,11 @@ __all__ = [
     "SemaphoreMachine",
     "SetEvent",
     "SetMachine",
+    "Subscription",
     "Taken",
+    "TopicEvent",
+    "TopicMachine",
+    "Transaction",
     "ValueEvent",
     "stateful",
 ]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
-from .._core.calls import packer
+from .._core.calls import packer, unpacker
 from ..errors import CopycatError, UnknownResourceError, WrongLoopError
 from ..machine import StateMachine, operations_of, type_name_of
-from ..outcomes import forked
+from ..outcomes import error_of, forked
 from ..ports import Random
 from ..scopes import Held
 from ..serializer import Serializer
@@ -34,12 +34,27 @@ class Opened:
     ids: dict[str, int]
 
 
+Step = tuple[str, type[StateMachine], str, bytes]
+"""Of a transaction: path, machine, operation, arguments."""
+
+
+class StepFailed(Exception):
+    """A transaction ended at its step ``nth``; ``error`` is what its caller has to hear."""
+
+    def __init__(self, nth: int, error: CopycatError) -> None:
+        super().__init__()
+        self.nth = nth
+        self.error = error
+
+
 class Access:
     """What every handle of one client needs: the session, and what is open already."""
 
     def __init__(self, session: Session, serializer: Serializer, random: Random, name: str) -> None:
         self.session = session
         self.pack = packer(serializer.pack)
+        self.unpack = unpacker(serializer.unpack)
+        self._serializer = serializer
         self.name = name
         self.loop = asyncio.get_running_loop()
         self.held: dict[int, dict[Held, None]] = {}  # by resource: what this client holds now
@@ -124,6 +139,30 @@ class Access:
         """Ask one of the system's queries."""
         self.check()
         return self.session.query(SYSTEM_RESOURCE, operation, [*args], consistency, timeout)
+
+    async def transact(
+        self, expected: list[Step], steps: list[Step], *, timeout: float | None = None
+    ) -> list[bytes]:
+        """Run ``steps``, all or none, if what is ``expected`` holds; the encoded results.
+
+        Raises `StepFailed` with the place of the first that failed (what is expected comes first).
+        """
+        called = []
+        for path, machine, operation, arguments in (*expected, *steps):
+            opened = self.known(path, machine)
+            if opened is None or operation not in opened.ids:
+                opened = await self.open(path, machine, also=(operation,), timeout=timeout)
+            called.append([opened.resource, opened.ids[operation], arguments])
+        results, failed, *why = await self.system(
+            SystemOperation.TRANSACT, called[: len(expected)], called[len(expected) :],
+            timeout=timeout,
+        )  # fmt: skip
+        if failed < 0:
+            return cast("list[bytes]", results)
+        problem = error_of(why[0], self._serializer)
+        if isinstance(problem, UnknownResourceError):
+            self.forget(called[failed][0])
+        raise StepFailed(failed, problem)
 
     def forget(self, resource: int) -> None:
         """The resource was deleted: what is held of it is lost, new handles open anew."""

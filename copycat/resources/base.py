@@ -20,6 +20,8 @@ from ..paths import normal_path
 from ..types import Consistency, Mode, SessionState
 from .access import Access as Access
 from .access import Opened
+from .access import Step as Step
+from .access import StepFailed as StepFailed
 
 M = TypeVar("M", bound=StateMachine)
 R = TypeVar("R")

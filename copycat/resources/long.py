@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from ..errors import Rejected
+from ..errors import ConflictError, Rejected
 from ..machine import StateMachine, command, query
 from ..types import Consistency
 from .base import Duration, Resource
@@ -21,14 +21,14 @@ class LongMachine(StateMachine):
     def __init__(self) -> None:
         self.value = 0
 
-    @command
+    @command(check=lambda _, value: _check(value))
     def set(self, value: int) -> int:
         """Set it; the value before."""
         _check(value)
         before, self.value = self.value, value
         return before
 
-    @command
+    @command(check=lambda _, by: _check(by))
     def add(self, by: int) -> int:
         """Add to it; the new value."""
         _check(by)
@@ -49,6 +49,13 @@ class LongMachine(StateMachine):
     def get(self) -> int:
         """The value."""
         return self.value
+
+    @query
+    def expect(self, value: int) -> None:
+        """Raise `ConflictError` unless it has this value."""
+        _check(value)
+        if self.value != value:
+            raise ConflictError(f"the value is {self.value}, not {value}", current=self.value)
 
 
 def _check(value: object) -> None:

@@ -35,7 +35,7 @@ class MapMachine(StateMachine):
 
     # -- commands ------------------------------------------------------------------------------
 
-    @command
+    @command(check=lambda self, key, _, *terms: self._check(key, *terms))
     def put(self, key: Any, value: Any, ttl_us: int = 0, ephemeral: bool = False) -> Any:
         """Set; the value before."""
         table = self.table
@@ -55,7 +55,7 @@ class MapMachine(StateMachine):
         leaf.versions[at] = self.commit.index
         return before
 
-    @command
+    @command(check=lambda self, key, _, *terms: self._check(key, *terms))
     def put_if_absent(
         self, key: Any, value: Any, ttl_us: int = 0, ephemeral: bool = False
     ) -> list[Any]:
@@ -66,7 +66,7 @@ class MapMachine(StateMachine):
         self._put(key, value, terms)
         return []
 
-    @command
+    @command(check=lambda self, key, _, *terms: self._check(key, *terms))
     def replace(self, key: Any, value: Any, ttl_us: int = 0, ephemeral: bool = False) -> list[Any]:
         """Set if there is one: [the value before], else []."""
         terms = terms_of(self.commit, ttl_us, ephemeral)
@@ -89,26 +89,19 @@ class MapMachine(StateMachine):
     ) -> int:
         """Set if it was last written at ``version`` (0: if absent); the new version."""
         terms = terms_of(self.commit, ttl_us, ephemeral)
-        found = self.table.find(key)
-        current = 0 if found is None else found[1]
-        if current != version:
-            raise ConflictError(
-                f"the entry has version {current}, not {version}",
-                current=None if found is None else list(found),
-            )
+        self._check_version(key, version)
         self._put(key, value, terms)
         return self.commit.index
 
-    @command
+    @command(check=lambda self, pairs, *terms: self._check_pairs(pairs, *terms))
     def update(self, pairs: list[list[Any]], ttl_us: int = 0, ephemeral: bool = False) -> None:
         """Set several at once."""
-        for key, _ in pairs:
-            hash(key)  # before anything is changed
+        self._check_pairs(pairs)  # before anything is changed
         terms = terms_of(self.commit, ttl_us, ephemeral)
         for key, value in pairs:
             self._put(key, value, None if terms is None else list(terms))
 
-    @command
+    @command(check=lambda _, key: hash(key))
     def remove(self, key: Any) -> list[Any]:
         """Remove: [the value before], or []."""
         return [self._remove(key, REMOVE)] if key in self.table else []
@@ -121,7 +114,7 @@ class MapMachine(StateMachine):
         self._remove(key, REMOVE)
         return True
 
-    @command
+    @command(check=lambda _: None)
     def clear(self) -> None:
         """Remove everything."""
         if len(self.table):
@@ -150,6 +143,7 @@ class MapMachine(StateMachine):
             and (prefix is None or isinstance(prefix, str))
         ):
             raise Rejected("a watch has an id, a list of at most one key, and a prefix or None")
+        hash(tuple(key))  # what has none may not even be comparable, when a change is done
         if len(self.watchers) >= WATCHERS_MAX and id_ not in self.watchers:
             raise OverloadedError(f"{WATCHERS_MAX} watch this map already")
         self.watchers[id_] = [self.commit.session, key, prefix]
@@ -172,6 +166,11 @@ class MapMachine(StateMachine):
         """[value, version], or []."""
         found = self.table.find(key)
         return [] if found is None else list(found)
+
+    @query
+    def expect_version(self, key: Any, version: int) -> None:
+        """Raise `ConflictError` unless the entry has this version (0: it is absent)."""
+        self._check_version(key, version)
 
     @query
     def contains_value(self, value: Any) -> bool:
@@ -217,6 +216,26 @@ class MapMachine(StateMachine):
         self.endings.restored(timers, self.table.restore(serial, image))
 
     # -- helpers -------------------------------------------------------------------------------
+
+    def _check(self, key: Any, ttl_us: int = 0, ephemeral: bool = False) -> None:
+        hash(key)
+        terms_of(self.commit, ttl_us, ephemeral)
+
+    def _check_pairs(self, pairs: object, ttl_us: int = 0, ephemeral: bool = False) -> None:
+        # A set, say, would come in another order on each member.
+        if type(pairs) is not list or any(type(pair) not in (list, tuple) for pair in pairs):
+            raise Rejected("an update has a list of [key, value]")
+        for key, _ in pairs:
+            self._check(key, ttl_us, ephemeral)
+
+    def _check_version(self, key: Any, version: int) -> None:
+        found = self.table.find(key)
+        current = 0 if found is None else found[1]
+        if current != version:
+            raise ConflictError(
+                f"the entry has version {current}, not {version}",
+                current=None if found is None else list(found),
+            )
 
     def _put(self, key: Any, value: Any, terms: list[int] | None) -> Any:
         table, endings = self.table, self.endings

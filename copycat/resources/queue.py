@@ -35,6 +35,8 @@ ITEMS_MAX = 1_000_000
 """Items in one queue, taken ones included."""
 TAKEN_MAX = 10_000
 """Claims that have an item or wait for one."""
+STEPS_MAX = 128
+"""Items that may come together, in a transaction."""
 
 
 class QueueMachine(LineMachine):
@@ -56,7 +58,7 @@ class QueueMachine(LineMachine):
         self.last_token = 0
         self.returns = 0
 
-    @command
+    @command(check=lambda self, _: self._check_room(ITEMS_MAX - STEPS_MAX))
     def put(self, value: Any) -> None:
         """Add an item at the end."""
         self._check_room(ITEMS_MAX)
@@ -101,6 +103,8 @@ class QueueMachine(LineMachine):
         ``session`` took it. If that has ended, the item went back then, or was acknowledged for
         somebody who cannot be asked any more: nothing is returned twice.
         """
+        if type(item) is not list:
+            raise Rejected("an item is [serial, value, deliveries]")
         serial, _, deliveries = item
         if type(serial) is not int or type(deliveries) is not int or type(claim) is not bytes:
             raise Rejected("an item is [serial, value, deliveries]")

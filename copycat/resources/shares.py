@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from ..errors import ConflictError
 from ..machine import command, query
 from .line import LineMachine, check_claim
 
@@ -51,6 +52,13 @@ class SharesMachine(LineMachine):
     def held(self) -> list[Any]:
         """[name, session, token] of those who hold, in the order of their tokens."""
         return [holder[:3] for holder in self.holders.values()]
+
+    @query
+    def expect(self, token: int) -> None:
+        """Raise `ConflictError` unless something is held under this token."""
+        tokens = [holder[2] for holder in self.holders.values()]
+        if token not in tokens:
+            raise ConflictError(f"nobody holds it under token {token}", current=tokens)
 
     def on_close(self, session: int) -> None:
         """An ended session holds nothing and waits for nothing."""

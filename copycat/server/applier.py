@@ -157,12 +157,16 @@ class Applier:
 
     # -- runtime for machines ------------------------------------------------------------------
 
-    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None:
-        """Queue an event for one session, or for every session that listens."""
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> int:
+        """Queue an event for one session, or for every session that listens; for how many."""
         told = [resource, event, value]
-        for session in self.system.listeners(resource, event) if to is None else (to,):
-            if self.sessions.get(session) is not None:
-                self._events.setdefault(session, []).append(told)
+        count = 0
+        for id_ in self.system.listeners(resource, event) if to is None else (to,):
+            session = self.sessions.get(id_)
+            if session is not None and not session.doomed:
+                self._events.setdefault(id_, []).append(told)
+                count += 1
+        return count
 
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None:
         """Run a command of ``resource`` once log time has advanced by ``delay_us``."""

@@ -62,6 +62,15 @@ class Level:
         finally:
             sys.setrecursionlimit(limit)
 
+    def anew(self, run: Callable[[], bytes]) -> bytes:
+        """What ``run`` returns, which has all the frames from here on: no kernel lies between."""
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(self._frames + depth())
+        try:
+            return run()
+        finally:
+            sys.setrecursionlimit(limit)
+
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

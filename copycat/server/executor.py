@@ -82,7 +82,7 @@ MEMBER_ONLY = (MemoryError, InvariantViolated, MachineMissing, MemberExhausted)
 class Runtime(Protocol):
     """What the applier offers to the machines of an executor; values are bytes already."""
 
-    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> int: ...
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None: ...
     def retract(self, resource: int) -> None: ...
 
@@ -112,7 +112,7 @@ class Instance:
         self.machine = machine
         self.serializer = serializer
         self.pack = packer(serializer.pack)
-        self.unpack = unpacker(serializer.unpack)
+        self.unpack = unpacker(lambda encoded: arguments_of(serializer.unpack(encoded)))
         self.commit: Commit = attach(machine, id_, _Packing(runtime, serializer))
         kinds = operations_of(type(machine))
         bound = bound_operations(machine)
@@ -185,8 +185,8 @@ class _Packing:
         self._runtime = runtime
         self._serializer = serializer
 
-    def publish(self, resource: int, event: str, value: object, to: int | None) -> None:
-        self._runtime.publish(resource, event, self._serializer.pack(value), to)
+    def publish(self, resource: int, event: str, value: object, to: int | None) -> int:
+        return self._runtime.publish(resource, event, self._serializer.pack(value), to)
 
     def schedule(
         self, resource: int, delay_us: int, operation: str, args: tuple[object, ...]
@@ -264,13 +264,13 @@ class Executor:
         session: int,
     ) -> bytes:
         """Run the first command of its kind, and note in ``table`` how to run the next ones."""
-        found = self._resolve(resource, operation, queries=False)
+        found = self.resolve(resource, operation, queries=False)
         if isinstance(found, bytes):
             return found
         function, instance = found
 
         def failed(problem: Exception) -> bytes:
-            return self._failed(problem, instance, operation)
+            return self.failed(problem, instance, operation)
 
         entry = (function, instance.commit, instance.unpack, instance.pack, failed)
         self.table[resource, operation] = entry
@@ -284,7 +284,7 @@ class Executor:
         self, resource: int, operation: int, arguments: bytes, index: int = 0, time_us: int = 0
     ) -> bytes:
         """Run one query on the state at ``index``; its result. Nothing changes."""
-        found = self._resolve(resource, operation, queries=True)
+        found = self.resolve(resource, operation, queries=True)
         if isinstance(found, bytes):
             return found
         function, instance = found
@@ -296,7 +296,7 @@ class Executor:
         except InvariantViolated:
             raise
         except Exception as problem:
-            return self._mishap(problem, instance, operation)
+            return self.mishap(problem, instance, operation)
 
     def timer(
         self, resource: int, operation: str, arguments: bytes, index: int, time_us: int
@@ -362,9 +362,10 @@ class Executor:
             for i in self._instances.values()
         ]
 
-    def _resolve(
+    def resolve(
         self, resource: int, operation: int, *, queries: bool
     ) -> tuple[Callable[..., object], Instance] | bytes:
+        """How to run an operation, and whose it is; or the result that says why it cannot be."""
         instance = self._instances.get(resource)
         if instance is None:
             return failure(Status.UNKNOWN_RESOURCE, f"resource {resource} was deleted")
@@ -393,12 +394,12 @@ class Executor:
             value = function(*instance.unpack(arguments))
             return OK_NONE if value is None else OK + instance.pack(value)
         except Exception as problem:
-            return self._failed(problem, instance, operation)
+            return self.failed(problem, instance, operation)
 
-    def _failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+    def failed(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
         """The result of a command or hook that raised ``problem``; see the module's docstring."""
         if not isinstance(problem, (RecursionError, *MEMBER_ONLY)):
-            return self._mishap(problem, instance, operation)
+            return self.mishap(problem, instance, operation)
         name = operation if isinstance(operation, str) else self.name_of(operation)
         what = f"{instance.type_name}.{name} (index {instance.commit.index})"
         if isinstance(problem, MemoryError) or (
@@ -414,7 +415,7 @@ class Executor:
             return failure(Status.FAILED, type(problem).__name__, instance.fenced)
         raise problem
 
-    def _mishap(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
+    def mishap(self, problem: Exception, instance: Instance, operation: int | str) -> bytes:
         """The result of an ordinary exception; where it arose is logged once for each kind."""
         name = operation if isinstance(operation, str) else self.name_of(operation)
         where = f"{instance.type_name}.{name} at {instance.path}"
@@ -465,6 +466,14 @@ def result_of(problem: Exception, serializer: Serializer, where: str = "the oper
         except SerializationError:
             return failure(Status.CONFLICT, message, None)
     return failure(Status.FAILED, type(problem).__name__, message, where[:MESSAGE_MAX])
+
+
+def arguments_of(value: Any) -> Any:
+    """What was sent as arguments; raises `Rejected` for a set: its order differs from member to
+    member. (All else that is no list has an order, or fails in the call.)"""
+    if isinstance(value, (set, frozenset)):
+        raise Rejected("arguments are a list, not a set")
+    return value
 
 
 def is_built_in(type_name: str) -> bool:

@@ -15,7 +15,8 @@ A slot, little-endian::
      8   8 sequence, rising with every save
     16   8 term
     24   2 length of the vote's name + 1, or 0 for "no vote"
-    26   - the name, UTF-8, then zeros up to 504
+    26   - the name, UTF-8, then zeros up to 496
+    496  8 the term from which on an entry shows that a log that was lost is whole again, or 0
     504  8 the longest promise that a lease may rest on, in microseconds, or 0 for "none"
 """
 
@@ -36,8 +37,8 @@ FILE_SIZE = 8192
 _MAGIC = b"CCH1"
 _HEAD = struct.Struct("<4sIQQH")
 _CRC_FROM = 8
-_PROMISE = struct.Struct("<Q")
-_PROMISE_FROM = SLOT_SIZE - _PROMISE.size
+_END = struct.Struct("<QQ")
+_END_FROM = SLOT_SIZE - _END.size
 
 
 class HardStateFile:
@@ -118,7 +119,7 @@ def _encode(sequence: int, state: HardState) -> bytes:
     name = b"" if state.vote is None else state.vote.encode()
     length = 0 if state.vote is None else len(name) + 1
     body = _HEAD.pack(_MAGIC, 0, sequence, state.term, length)[_CRC_FROM:] + name
-    body = body.ljust(_PROMISE_FROM - _CRC_FROM, b"\0") + _PROMISE.pack(state.promise_us)
+    body = body.ljust(_END_FROM - _CRC_FROM, b"\0") + _END.pack(state.owes, state.promise_us)
     return _MAGIC + crc32(body).to_bytes(4, "little") + body
 
 
@@ -132,5 +133,5 @@ def _decode(slot: bytes) -> tuple[int, HardState] | None:
         vote = slot[_HEAD.size : _HEAD.size + length - 1].decode() if length else None
     except UnicodeDecodeError:
         return None
-    (promise_us,) = _PROMISE.unpack_from(slot, _PROMISE_FROM)
-    return sequence, HardState(term, vote, promise_us)
+    owes, promise_us = _END.unpack_from(slot, _END_FROM)
+    return sequence, HardState(term, vote, promise_us, owes)

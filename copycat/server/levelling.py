@@ -32,7 +32,9 @@ class Probe(StateMachine):
 class _Silent:
     """A runtime for a machine that says nothing."""
 
-    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> int:
+        return 0
+
     def schedule(self, resource: int, delay_us: int, operation: str, arguments: bytes) -> None: ...
     def retract(self, resource: int) -> None: ...
 

@@ -17,6 +17,7 @@ def status_of(
     return {
         "name": name,
         "role": raft.role.value,
+        "abstains": raft.abstains,
         "term": raft.term,
         "leader": raft.leader,
         "commit_index": raft.commit_index,

@@ -123,6 +123,14 @@ def newer(known: PlacedRoster, configuration: tuple[int, bytes]) -> PlacedRoster
     return (index, Roster.decode(encoded)) if index > known[0] else known
 
 
+def have_others(
+    name: str, told: PlacedRoster, images: Iterable[bytes], snapshot: tuple[int, bytes] | None
+) -> bool:
+    """Whether somebody besides ``name`` votes, by what is left of a log and its snapshot."""
+    base = told if snapshot is None else newer(told, snapshot)
+    return any(voter != name for voter in Rosters.recovered(base, images).current.membership.voters)
+
+
 class Rosters:
     """The rosters of a log, by index.
 

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ..errors import CopycatError, DiskFullError
+from ..errors import CopycatError, CorruptLogError, DiskFullError
 from ..ports import Disk, File
 from .snapshot_file import FOUNDED, SnapshotInfo, Writer, read_blocks, read_head, verify
 
@@ -31,30 +31,35 @@ class Snapshots:
         self._kept: frozenset[str] = frozenset()
         disk.makedirs(DIRECTORY)
 
-    def newest(self) -> tuple[SnapshotInfo, Iterator[bytes]] | None:
-        """The newest snapshot and its state, piece by piece; removes what a crash left behind.
+    def newest(self, damaged: list[str] | None = None) -> SnapshotInfo | None:
+        """The newest snapshot, verified; removes what a crash left behind.
 
-        Raises `CorruptLogError` if it is damaged, and `WrongClusterError`.
+        One that is damaged is passed over if there is a list to take its name; else that raises
+        `CorruptLogError`. Raises `WrongClusterError`.
         """
         names = self._disk.listdir(DIRECTORY)
         for name in names:
             if name.endswith(".tmp"):
                 self._disk.unlink(f"{DIRECTORY}/{name}")
-        whole = sorted(name for name in names if name.endswith(".snap"))
-        if not whole:
-            return None
-        path = f"{DIRECTORY}/{whole[-1]}"
-        # A killed process may have renamed it and not synced the directory: the log it replaces is
-        # dropped only when its name is durable.
-        file = self._disk.open(path)
-        try:
-            info = replace(verify(file, self._cluster_id), name=path)
-            file.sync()
-        finally:
-            file.close()
-        self._disk.sync_directory(DIRECTORY)
-        self.remove_before(info.index)
-        return info, self.state(info)
+        for name in sorted((name for name in names if name.endswith(".snap")), reverse=True):
+            path = f"{DIRECTORY}/{name}"
+            # A killed process may have renamed it and not synced the directory: the log it replaces
+            # is dropped only when its name is durable.
+            file = self._disk.open(path)
+            try:
+                info = replace(verify(file, self._cluster_id), name=path)
+                file.sync()
+            except CorruptLogError:
+                if damaged is None:
+                    raise
+                damaged.append(path)
+                continue
+            finally:
+                file.close()
+            self._disk.sync_directory(DIRECTORY)
+            self.remove_before(info.index)
+            return info
+        return None
 
     def state(self, info: SnapshotInfo) -> Iterator[bytes]:
         """The state in a snapshot's file, piece by piece, each verified."""

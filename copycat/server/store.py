@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from .._core.layout import SEGMENT_DATA_OFFSET
 from .._core.log import Log, Truncation
-from .._core.recovery import recover
+from .._core.recovery import Repair, recover
 from .._core.segment import framed_size
 from ..errors import CopycatError, CorruptLogError, DiskFullError
 from ..ports import Disk, File
 from ..raft.ready import HardState
+from . import aside
+from .aside import Aside
 from .effects import Job
 from .hardstate import HardStateFile
 from .snapshots import SnapshotInfo, Snapshots
@@ -30,6 +32,8 @@ PREPARE_REST = 50
 RESERVE_MAX = 1 << 20
 """Bytes of the log that a full disk leaves to what keeps a cluster alive: first entries of terms,
 ticks, keep-alives. Commands of clients get what is beyond them."""
+
+Healer = Callable[[list[bytes], tuple[int, bytes] | None], bool]
 
 log = logging.getLogger("copycat.store")
 
@@ -55,7 +59,9 @@ class Store:
         self.snapshot: SnapshotInfo | None = None
         self._cluster_id = cluster_id
         self._member_uuid = member_uuid
-        self.log = Log(cluster_id, member_uuid, segment_bytes, self._prepare)
+        self.log = self._new_log()
+        self.damage: CorruptLogError | None = None  # what this member goes on without
+        self._aside = Aside(disk)
         self._on_saved = on_saved
         self._on_durable = on_durable
         self._busy = False
@@ -69,17 +75,57 @@ class Store:
         self._cutting = False  # the job under way carries out truncations
         self._resetting = False  # a reset is staged
         self._deletions = 0  # jobs under way
+        self._healed = False  # since the last jobs
 
-    def recover(self) -> Iterator[bytes] | None:
+    def _new_log(self) -> Log:
+        return Log(self._cluster_id, self._member_uuid, self._segment_bytes, self._prepare)
+
+    def recover(self, heal: Healer | None = None) -> Iterator[bytes] | None:
         """Read everything back; returns the newest snapshot's state, piece by piece. Blocks.
 
-        Raises `CorruptLogError` and `WrongClusterError`; a torn tail is cut silently.
+        A torn tail is cut silently. What is damaged raises `CorruptLogError`, unless ``heal`` says
+        of the configurations that are left (in the log, and with the snapshot) that others have
+        it: then it is put aside, and this member abstains until it has it again. Raises
+        `WrongClusterError`.
         """
-        newest = self.snapshots.newest()
-        state = None
-        if newest is not None:
-            self.snapshot, state = newest
+        try:
+            return self._recover(None)
+        except CorruptLogError as problem:
+            if heal is None:
+                raise
+            self.damage = problem
+        self.log.close()
+        self.log = self._new_log()
+        return self._recover(heal)
+
+    def _recover(self, heal: Healer | None) -> Iterator[bytes] | None:
+        damaged: list[str] = []
+        self.snapshot = self.snapshots.newest(None if heal is None else damaged)
         self._disk.makedirs(DIRECTORY)
+        files = self._segment_files()
+        try:
+            repair = recover(
+                self.log, files, self._cluster_id, self._member_uuid,
+                base_index=self.snapshot.index if self.snapshot else 0,
+                bear_damage=heal is not None,
+            )  # fmt: skip
+            if heal is None:
+                self._match_snapshot_and_log(lambda: self._cut(repair, files))
+            else:
+                self._heal(heal, repair, files, damaged)
+        except BaseException:
+            for _, file in files:
+                file.close()
+            raise
+        if self.log.needs_segment():
+            # Before anybody waits for us: the first batch must not have to wait for a file.
+            with contextlib.suppress(DiskFullError):  # then it starts, votes, and waits for room
+                self._add_segment(self._segment_bytes)
+        if not self.hard_state.owes:
+            self._aside.clear()
+        return None if self.snapshot is None else self.snapshots.state(self.snapshot)
+
+    def _segment_files(self) -> list[tuple[int, File]]:
         files: list[tuple[int, File]] = []
         for name in sorted(self._disk.listdir(DIRECTORY)):
             if name.endswith(".seg"):
@@ -90,10 +136,10 @@ class Store:
                     self._disk.unlink(f"{DIRECTORY}/{name}")
                 else:
                     files.append((int(name.removesuffix(".seg")), file))
-        repair = recover(
-            self.log, files, self._cluster_id, self._member_uuid,
-            base_index=self.snapshot.index if self.snapshot else 0,
-        )  # fmt: skip
+        return files
+
+    def _cut(self, repair: Repair, files: list[tuple[int, File]]) -> None:
+        """Carry out what the recovery asks for; from here on all of the log is durable."""
         self._truncate(Truncation(repair.writes, repair.segments))
         for file, offset, data in repair.rewrites:
             file.pwrite(data, offset)
@@ -101,14 +147,36 @@ class Store:
             if (segment_id, file) not in repair.segments:
                 file.sync()
         self._disk.sync_directory(DIRECTORY)
-        self._match_snapshot_and_log()
-        if self.log.needs_segment():
-            # Before anybody waits for us: the first batch must not have to wait for a file.
-            with contextlib.suppress(DiskFullError):  # then it starts, votes, and waits for room
-                self._add_segment(self._segment_bytes)
-        return state
 
-    def _match_snapshot_and_log(self) -> None:
+    def _heal(
+        self, heal: Healer, repair: Repair, files: list[tuple[int, File]], damaged: list[str]
+    ) -> None:
+        """Go on without what is damaged, if the others have it.
+
+        First it is on disk that this member abstains, in a term that nobody has been in: who leads
+        now counts on what it acknowledged, and has to be elected anew. Then copies of everything
+        that is about to be cut are made, and only then it is.
+        """
+        log_ = self.log
+        known = [log_.images(index, index)[0] for index in log_.configurations]
+        placed = None if self.snapshot is None else self.snapshot.configuration
+        if self.damage is not None and not heal(known, placed):
+            raise self.damage
+        term = self.hard_state.term + 1
+        self.hard_state = HardState(term, None, self.hard_state.promise_us, owes=term)
+        self._hard_state_file.save(self.hard_state)
+        self._aside.put([file for _, file in repair.touched], damaged)
+        self._cut(repair, files)
+        index = self.snapshot.index if self.snapshot is not None else 0
+        if log_.base_index > index or (self.snapshot is None and log_.base_index):
+            self._delete(list(reversed(log_.reset(0, 0))))
+        self._match_snapshot_and_log(lambda: None)
+        log.error(
+            "%s. The others have it: this member takes part without a vote until it has all of it "
+            "again. What was damaged is kept in %s/ until then", self.damage, aside.DIRECTORY,
+        )  # fmt: skip
+
+    def _match_snapshot_and_log(self, cut: Callable[[], None]) -> None:
         snapshot, log = self.snapshot, self.log
         index = snapshot.index if snapshot is not None else 0
         if log.base_index > index:
@@ -119,6 +187,7 @@ class Store:
                 hint="restore the missing files, or remove this member's data directory and let "
                 "it rejoin empty",
             )
+        cut()
         if snapshot is not None and log.term_at(index) != snapshot.term:
             # The crash came between publishing an installed snapshot and dropping the old log.
             self._delete(list(reversed(log.reset(index, snapshot.term))))
@@ -200,6 +269,10 @@ class Store:
         elif not self._preparing and self.log.needs_segment():
             self._preparing = True
             jobs.append(self._preparation(self.log.take_segment_id()))
+        if self._healed:
+            self._healed = False
+            log.warning("everything that was damaged is here again; this member votes again")
+            jobs.append(Job("background", self._aside.clear))
         # A truncation may have to write to a segment that was cut off since.
         if (self._obsolete or self.log.discarded) and not (self._truncations or self._cutting):
             obsolete = self._obsolete + self.log.discarded
@@ -230,7 +303,10 @@ class Store:
         def then(_: object) -> None:
             self._busy = self._cutting = False
             if hard_state is not None:
+                healed = self.hard_state.owes and not hard_state.owes
                 self.hard_state = hard_state
+                if healed:
+                    self._healed = True
                 self._on_saved(hard_state)
             if write is not None:
                 self._on_durable(self.log.completed(write))

@@ -24,8 +24,9 @@ from ..paths import normal_path
 from ..serializer import Serializer
 from ..system import DELETED, SYSTEM_RESOURCE, SystemOperation
 from ..types import EventType, Mode
-from .executor import MEMBER_ONLY, Executor, failure, result_of
+from .executor import MEMBER_ONLY, Executor, arguments_of, failure, result_of
 from .listening import Listening
+from .transactions import Step, Transaction
 from .tree import Schema, Tree
 
 DIGESTS_KEPT = 16
@@ -55,7 +56,7 @@ class State(Protocol):
     time_us: int
 
     def image(self) -> bytes: ...
-    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> None: ...
+    def publish(self, resource: int, event: str, value: bytes, to: int | None) -> int: ...
     def retire(self, resources: Iterable[int]) -> None: ...
 
 
@@ -82,6 +83,7 @@ class System:
             op.LISTEN: self._listen,
             op.UNLISTEN: self._unlisten,
             op.DIGEST: self._digest,
+            op.TRANSACT: self._transact,
         }
         self._queries: dict[int, Callable[..., object]] = {
             op.EXISTS: lambda path: path in self._tree,
@@ -181,8 +183,12 @@ class System:
 
     def _check_names(self, names: list[str]) -> None:
         """Before anything is changed: names are interned for ever."""
-        if not all(isinstance(name, str) and len(name) <= NAME_CHARACTERS_MAX for name in names):
-            raise TypeError(f"operations are names of at most {NAME_CHARACTERS_MAX} characters")
+        if type(names) is not list or not all(  # of a set, members would intern in other orders
+            isinstance(name, str) and len(name) <= NAME_CHARACTERS_MAX for name in names
+        ):
+            raise TypeError(
+                f"operations are a list of names of at most {NAME_CHARACTERS_MAX} characters"
+            )
         if len(self._schema.names) + len(names) > NAMES_MAX:
             new = sum(name not in self._schema for name in dict.fromkeys(names))
             if new and len(self._schema.names) + new > NAMES_MAX:
@@ -280,6 +286,11 @@ class System:
             del self._digests[next(iter(self._digests))]
         return [self._state.index, digest]
 
+    def _transact(self, expected: list[Step], steps: list[Step]) -> object:
+        state = self._state
+        circumstances = state.index, state.time_us, self._session
+        return Transaction(self._executor, *circumstances).run(expected, steps)
+
     # -- queries -------------------------------------------------------------------------------
 
     def _children(self, path: str, after: int = 0) -> object:
@@ -307,7 +318,7 @@ class System:
         if function is None:
             return failure(Status.UNKNOWN_OPERATION, f"the system has no operation {operation}")
         try:
-            value = function(*self._serializer.unpack(arguments))
+            value = function(*arguments_of(self._serializer.unpack(arguments)))
         except ResourceTypeError as problem:
             return failure(Status.RESOURCE_TYPE, str(problem.args[0]))
         except UnknownResourceError as problem:

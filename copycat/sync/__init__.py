@@ -27,6 +27,8 @@ from .twins.barrier import Barrier as Barrier
 from .twins.boolean import Boolean as Boolean
 from .twins.cluster import Cluster as Cluster
 from .twins.election import LeaderElection as LeaderElection
+from .twins.group import Membership as Membership
+from .twins.group import MembershipGroup as MembershipGroup
 from .twins.handles import Copycat as Copycat
 from .twins.handles import CopycatClient as CopycatClient
 from .twins.latch import Latch as Latch
@@ -51,6 +53,11 @@ from .twins.rwlock import ReadWriteSide as ReadWriteSide
 from .twins.semaphore import Semaphore as Semaphore
 from .twins.session import Session as Session
 from .twins.set import Set as Set
+from .twins.subscription import Subscription as Subscription
+from .twins.topic import Topic as Topic
+from .twins.transaction import LongPart as LongPart
+from .twins.transaction import MapPart as MapPart
+from .twins.transaction import Transaction as Transaction
 
 __all__ = [
     "Barrier",
@@ -68,9 +75,13 @@ __all__ = [
     "Lock",
     "Lockable",
     "Long",
+    "LongPart",
     "Lost",
     "Machine",
     "Map",
+    "MapPart",
+    "Membership",
+    "MembershipGroup",
     "MultiMap",
     "Node",
     "Opening",
@@ -83,7 +94,10 @@ __all__ = [
     "Semaphore",
     "Session",
     "Set",
+    "Subscription",
     "Taken",
+    "Topic",
+    "Transaction",
     "connect",
     "local_cluster",
     "open",

@@ -1,9 +1,9 @@
 """Fate's hand in disks that lie: bits rot in synced data, reads fail, files and directories vanish.
 
 Only what a cluster must survive: a majority keeps sound copies without the damaged member. That one
-has to stop with an error that names the file (and is checked for it here), or to do without what
-was damaged. Then its operator restores the disk from a copy, bit by bit as it was written, and
-starts it again.
+has to go on without what was damaged until the others gave it that again, or to stop; both with an
+error that names the file, which is checked here. When it stops, its operator restores the disk from
+a copy, bit by bit as it was written, and starts it again.
 
 What no member can notice by itself is left alone: rot in the last group of its log is a torn tail
 to it, and so is a last segment that is gone (H57). A bit is flipped in a frame only if a later one,
@@ -28,7 +28,8 @@ from .._core.layout import (
     SEGMENT_MAGIC,
 )
 from ..errors import ConfigurationError, CorruptLogError, MembershipError, StorageError
-from ..server import hardstate, identity, snapshots, store
+from ..server import aside, hardstate, identity, snapshots
+from ..server.store import DIRECTORY as LOG
 from .checkers import CheckFailed
 from .medium import SECTOR_BYTES, Content, Medium
 
@@ -49,6 +50,8 @@ class _Damage:
     lost: dict[str, Content] = field(default_factory=dict)
     directory: Medium | None = None  # what there was before the whole directory was gone
     noticed: bool = False  # the member has stopped, and said why
+    rotten: dict[str, list[int]] = field(default_factory=dict)  # when the member was started
+    borne: bool = False  # it goes on without, and has the others to give it that again
 
 
 class DisksFate:
@@ -70,6 +73,7 @@ class DisksFate:
         self._random = hosting.random
         self._count = count
         self._damaged: dict[str, _Damage] = {}
+        hosting.started = self.started
         self._unreadable: set[str] = set()  # disks whose reads have failed at times
 
     # -- the operator --------------------------------------------------------------------------
@@ -78,15 +82,22 @@ class DisksFate:
         """A member is about to start: if it had complained, its disk is as it was written."""
         host.disk.rates.pop("pread", None)
         damage = self._damaged.get(host.name)
-        if damage is None or not (damage.noticed or always):
+        if damage is None:
             return
-        del self._damaged[host.name]
-        host.is_damaged = False
+        damage.rotten = damage.medium.rotten()
+        if not (damage.noticed or always):
+            return
+        if damage.borne:  # what is gone from its log only the others can give back
+            damage.noticed = False
+        else:
+            del self._damaged[host.name]
+            host.is_damaged = False
         if damage.directory is not None and host.disk.medium is damage.medium:
             host.disk.medium = damage.directory
         elif host.disk.medium is damage.medium:
             for name, content in damage.lost.items():
                 damage.medium.regain(name, content)
+            damage.lost.clear()
             for content in damage.medium.names.values():
                 content.restore()
         self._hosting.timeline.trace(f"fate: the disk of {host.name} is restored")
@@ -132,7 +143,26 @@ class DisksFate:
         if damage is not None and host.disk.medium is not damage.medium:
             del self._damaged[host.name]  # the machine has another disk by now
             return None
+        if damage is not None and damage.borne and _has_healed(host, damage):
+            del self._damaged[host.name]
+            host.is_damaged = False
+            self._count("healed")
+            return None
         return damage
+
+    def started(self, host: Host) -> None:
+        """A member has read its disk: if it goes on without a part, that part is history."""
+        damage = self._damage(host)
+        store = host.running.member._store if host.running and host.running.member else None
+        if damage is None or store is None or store.damage is None:
+            return
+        if not damage.lost and not _is_clear(store.damage, damage.rotten):
+            where = {name: offsets[:5] for name, offsets in damage.rotten.items()}
+            raise CheckFailed("clear errors", f"{host.name}: {store.damage!r}; rotten: {where}")
+        for name in [name for name in damage.lost if name.startswith(f"{LOG}/")]:
+            del damage.lost[name]
+        damage.borne = True
+        self._count("goes on without what was damaged")
 
     def _victim(self) -> tuple[Host, _Damage] | None:
         """A member without which the cluster has a sound majority; often the one damaged before."""
@@ -190,7 +220,8 @@ class DisksFate:
         if kind == "log":
             frames = self._proven(medium)
             headers = [place for place in frames if place[1] == 0]
-            return [random.choice(headers if random.random() < 0.2 else frames)] if frames else []
+            wanted = headers if headers and random.random() < 0.2 else frames
+            return [random.choice(wanted)] if wanted else []
         if kind == "votes" and hardstate.NAME in names:
             slots = [
                 (hardstate.NAME, offset, offset + hardstate.SLOT_SIZE)
@@ -212,8 +243,10 @@ class DisksFate:
         committed = self._hosting.watch._committed
         places: list[tuple[int, Place]] = []  # with the index that would be missing
         proof = (0, 0, "")  # what the last committed frame says was durable; its index, its file
+        first = _snapshot_index(medium) + 1  # what a log without its first header has to begin with
         for path, data, frames in _segments(medium):
-            base_index = SEGMENT_HEADER.unpack_from(data)[5]
+            base_index = max(SEGMENT_HEADER.unpack_from(data)[5], first)
+            first = 0
             places.append((base_index, (path, 0, SEGMENT_HEADER.size + 4)))
             for base, at in frames:
                 _, checksum, length, _, _, term, _, _, _ = BATCH_HEADER.unpack_from(
@@ -283,7 +316,7 @@ class DisksFate:
         if victim is None:
             return False
         host, damage = victim
-        if host.joins or damage.lost or damage.medium.rotten():
+        if host.joins or damage.borne or damage.lost or damage.medium.rotten():
             return False
         if len(self._hosting.founders) == 1:
             return False  # nobody else is listed who could tell it that there is a cluster
@@ -293,6 +326,14 @@ class DisksFate:
         damage.medium = host.disk.medium = Medium(damage.medium.capacity_bytes)
         self._done(host, damage, "its directory is gone")
         return True
+
+
+def _has_healed(host: Host, damage: _Damage) -> bool:
+    """Whether it has everything again, and nothing else on its disk is damaged."""
+    member = None if host.running is None else host.running.member
+    if member is None or member._store.hard_state.owes or damage.lost:
+        return False
+    return all(name.startswith(f"{aside.DIRECTORY}/") for name in damage.medium.rotten())
 
 
 def _is_clean(content: Content, offset: int) -> bool:
@@ -306,7 +347,7 @@ def _segments(medium: Medium) -> list[tuple[str, bytes, list[tuple[int, int]]]]:
     following = None  # (next index, checksum of the last image)
     for path in sorted(medium.names):
         data = bytes(medium.names[path].data)
-        if not path.startswith(f"{store.DIRECTORY}/") or data[:8] != SEGMENT_MAGIC:
+        if not path.startswith(f"{LOG}/") or data[:8] != SEGMENT_MAGIC:
             continue
         header = SEGMENT_HEADER.unpack_from(data)
         generation, base_index, crc = header[4], header[5], header[7]
@@ -320,12 +361,20 @@ def _segments(medium: Medium) -> list[tuple[str, bytes, list[tuple[int, int]]]]:
     return found
 
 
+def _snapshot_index(medium: Medium) -> int:
+    """Of the newest snapshot; 0 if there is none."""
+    prefix = f"{snapshots.DIRECTORY}/"
+    found = [
+        name
+        for name in medium.durable_names()
+        if name.startswith(prefix) and name.endswith(".snap")
+    ]
+    return max((int(name.removeprefix(prefix).split("-")[0]) for name in found), default=0)
+
+
 def _needless(medium: Medium) -> set[str]:
     """The segments that a snapshot stands for: nobody misses them."""
-    prefix = f"{snapshots.DIRECTORY}/"
-    found = [name for name in medium.durable_names() if name.endswith(".snap")]
-    index = max((int(name.removeprefix(prefix).split("-")[0]) for name in found), default=0)
-    chain = _segments(medium)
+    index, chain = _snapshot_index(medium), _segments(medium)
     return {
         path
         for (path, _, _), (_, data, _) in pairwise(chain)

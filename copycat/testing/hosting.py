@@ -69,6 +69,7 @@ class Hosting:
 
     Attributes:
         excuse: says whether a member may have stopped by itself with an error.
+        started: is told of a member that has read its disk.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Hosting:
         self.clients: dict[str, SimulatedProcess] = {}
         self.consoles: dict[str, SimulatedProcess] = {}
         self.excuse: Excuse = lambda host, error: False
+        self.started: Callable[[Host], None] = lambda host: None
+        self.watch.damaged = lambda name: self.hosts[name].is_damaged
         self.problem: BaseException | None = None
         self._machines = checked_machines(machines)
         self.determinism: Determinism | None = None
@@ -183,6 +186,7 @@ class Hosting:
             host.running = running
             self._recovered(running)
             host.uuid = running.identity.uuid if running.identity is not None else b""
+            self.started(host)
             failed = running.failed
             error: BaseException | None = await failed if failed is not None else None
         except CopycatError as problem:

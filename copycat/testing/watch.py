@@ -49,6 +49,7 @@ class _Seen:
     promised_term: int = 0
     promised_index: int = 0  # acknowledged as durable...
     promised_index_term: int = 0  # ...with an entry of this term
+    lost_index: int = 0  # up to where it had acknowledged what it has lost since
 
 
 class Watch:
@@ -61,6 +62,7 @@ class Watch:
         leases: how many turns began with one.
         sessions: of the clients, which are to know when one is over; by whatever key.
         note: hears what a story should tell.
+        damaged: says whether the disk of a member was, so that it may miss what it had.
 
     Args:
         now: tells true time, in seconds.
@@ -77,6 +79,7 @@ class Watch:
         self.note: Callable[[str], None] = lambda text: None
         self.members = MembersWatch(self._fail)
         self.members.note = lambda text: self.note(text)
+        self.damaged: Callable[[str], bool] = lambda name: False
         self.leases = 0
         self.sessions: dict[str, Any] = {}
         self._seen: dict[str, _Seen] = {}
@@ -110,12 +113,15 @@ class Watch:
         if seen.promised_index > log.last_index or (
             seen.promised_index > log.base_index and term != seen.promised_index_term
         ):
-            self._fail(
-                "promises",
-                f"{name} had acknowledged {seen.promised_index} of term "
-                f"{seen.promised_index_term}; its log goes from {log.base_index} to "
-                f"{log.last_index}, with term {term} there",
-            )
+            if not (state.owes and self.damaged(running.name)):
+                self._fail(
+                    "promises",
+                    f"{name} had acknowledged {seen.promised_index} of term "
+                    f"{seen.promised_index_term}; its log goes from {log.base_index} to "
+                    f"{log.last_index}, with term {term} there",
+                )
+            seen.lost_index = max(seen.lost_index, seen.promised_index)
+            self._promise(seen, log.durable_index, log)
         seen.term, seen.commit_index, seen.last_index = state.term, 0, log.base_index
         seen.generation = log.generation
         seen.was_leader, seen.applied_index = False, 0
@@ -276,6 +282,8 @@ class Watch:
             self._check_held(name, member, message)
             if isinstance(message, VoteRequest):
                 self.members.speaks(name, member)
+            if isinstance(message, VoteRequest) or getattr(message, "granted", False):
+                self._check_memory(name, seen, log)
             if isinstance(message, VoteRequest) and not message.pre:
                 self._vote(name, message.term, member.name)
             elif isinstance(message, VoteResponse) and message.granted and not message.pre:
@@ -289,6 +297,18 @@ class Watch:
                                f"is {log.durable_index}")  # fmt: skip
                 if message.match_index > seen.promised_index:
                     self._promise(seen, message.match_index, log)
+
+    def _check_memory(self, name: str, seen: _Seen, log: Any) -> None:
+        """Who lost what it had acknowledged takes part in no election before it has it again."""
+        if not seen.lost_index:
+            return
+        at = bisect_left(self._bases, seen.lost_index + 1) - 1
+        base = self._bases[at] if at >= 0 else 0
+        if log.durable_index < base or (
+            base > log.base_index and log.term_at(base) != self._committed[base][0]
+        ):
+            self._fail("memory", f"{name} takes part in an election without {base}, which is "
+                       f"committed; it had acknowledged {seen.lost_index}")  # fmt: skip
 
     def _check_held(self, name: str, member: Any, message: Any) -> None:
         """Nothing is said in a term, and no vote given, before that is on disk."""

@@ -13,7 +13,7 @@ RAFT = "raft/raft.py"
 
 VOTES = (
     one("vote not persisted", STANDING,
-        "if self.term != told.term or self.vote != told.vote or", "if self.term != told.term or",
+        "self.term != told.term or self.vote != told.vote or", "self.term != told.term or",
         "raft"),
     one("second vote in a term", ELECTION,
         "            and (free or me.vote == request.sender)\n", "", "raft"),

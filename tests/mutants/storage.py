@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .mutant import Mutant, one
 
 STORE = "server/store.py"
 LOG = "_core/log.py"
 CRASHES = ("crash point", "power cut", "everybody dies", "isolation", "kill")
+ROT: dict[str, Any] = {
+    "faults": ("bit flip", "lost file", "kill", "power cut", "isolation", "transfer", "partition"),
+    "fault_every": 0.4, "value_bytes": 4000,
+}  # fmt: skip
 
 MUTANTS = (
     one("entries are not synced", STORE,
@@ -39,6 +45,11 @@ MUTANTS = (
     one("what stands behind the end is believed after a restart", "_core/recovery.py",
         "    cleaning = _clean_tail(found.segments[-1]) if found.segments else []\n",
         "    cleaning: list[tuple[File, int, bytes]] = []\n", "store"),
+    one("who lost entries votes as before", "raft/standing.py",
+        "        return self.owes > 0\n", "        return False\n", **ROT),
+    one("that entries were lost is not on disk", "server/store.py",
+        "        self._hard_state_file.save(self.hard_state)\n        self._aside",
+        "        self._aside", **ROT),
     one("a snapshot is published before it is synced", "server/snapshot_file.py",
         "        self.file.sync()\n        return SnapshotInfo(", "        return SnapshotInfo(",
         faults=(*CRASHES, "snapshot")),

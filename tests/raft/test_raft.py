@@ -24,6 +24,7 @@ from copycat.raft.messages import (
     SnapshotChunk,
     SnapshotResponse,
     Span,
+    Stand,
     VoteRequest,
     VoteResponse,
 )
@@ -44,12 +45,13 @@ class Member:
         commit_index: int = 0,
         membership: Membership = THREE,
         promise_us: int = 0,
+        owes: int = 0,
         **options: int,
     ) -> None:
         self.now = 0.0
         self.log = ToyLog()
         self.raft = Raft(
-            "n1", (0, membership), HardState(term, vote, promise_us),
+            "n1", (0, membership), HardState(term, vote, promise_us, owes),
             trail or Trail(), self.log, RaftOptions(**options),
             Random(1), self.now, commit_index,
         )  # fmt: skip
@@ -456,3 +458,49 @@ def test_a_longer_promise_of_an_earlier_life_is_kept() -> None:
     member.now = 3.1
     member.step()
     assert member.plays(Role.PRE_CANDIDATE)
+
+
+# -- a part of the log is lost -----------------------------------------------------------------
+
+
+def test_who_lost_entries_lets_others_elect_until_it_has_a_new_leaders() -> None:
+    """No vote, no pre-vote, no candidacy, not even a bidden one; then everything again (H57)."""
+    trail = Trail(0, 0, [(1, 1)], 4)
+    member = Member(term=6, owes=6, trail=trail)
+    assert member.raft.abstains
+    for term, pre in ((7, True), (7, False)):
+        (answer,) = member.step(VoteRequest(term, "n2", "n1", 90, 5, pre)).messages
+        assert isinstance(answer, VoteResponse) and not answer.granted
+    for _ in range(4):
+        member.now += 10
+        assert not member.step().messages
+    assert member.plays(Role.FOLLOWER)
+    member.step(append(7, (4, 1), Span(5, 5, 3)), Durable(4))
+    member.step(Durable(5))  # of an earlier term: other entries may have been there once
+    member.step(Stand(7, "n2", "n1"))
+    assert member.plays(Role.FOLLOWER) and member.raft.abstains
+    ready = member.step(append(7, (5, 3), Span(6, 6, 7)))
+    assert member.raft.abstains and ready.hard_state is None  # it is not on disk yet
+    ready = member.step(Durable(6))
+    assert not member.raft.abstains
+    assert ready.hard_state == HardState(7, None, 0, 0)
+    member.now += 10
+    (answer,) = member.step(VoteRequest(8, "n2", "n1", 6, 7, True)).messages
+    assert isinstance(answer, VoteResponse) and answer.granted
+
+
+def test_a_snapshot_of_a_new_leader_pays_as_well() -> None:
+    """A snapshot that ends in a later term holds all that was lost."""
+    member = Member(term=6, owes=6)
+    member.step(append(7, (0, 0)))
+    ready = member.step(Installed(40, 7, (0, THREE)))
+    assert not member.raft.abstains
+    assert ready.hard_state == HardState(7, None, 0, 0)
+
+
+def test_an_older_snapshot_does_not() -> None:
+    """What follows it may have been acknowledged and lost."""
+    member = Member(term=6, owes=6)
+    member.step(append(7, (0, 0)))
+    member.step(Installed(40, 5, (0, THREE)))
+    assert member.raft.abstains

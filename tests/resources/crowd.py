@@ -87,6 +87,10 @@ class Crowd(Records):
         """As what all clients believe to hold it."""
         return list(self._beliefs.get(resource, {}).values())
 
+    def who(self, resource: str) -> set[int]:
+        """The tokens under which clients believe to hold it."""
+        return {int(me.split()[1]) for me in self._beliefs.get(resource, {})}
+
     def paused(self, client: str) -> None:
         """A client that stands still, or is dead, believes nothing."""
         for beliefs in self._beliefs.values():

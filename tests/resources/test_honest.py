@@ -10,6 +10,7 @@ from copycat.machine import StateMachine
 from copycat.resources import (
     BarrierMachine,
     BooleanMachine,
+    GroupMachine,
     LatchMachine,
     ListMachine,
     MapMachine,
@@ -19,20 +20,25 @@ from copycat.resources import (
     ReferenceMachine,
     SemaphoreMachine,
     SetMachine,
+    TopicMachine,
 )
+from copycat.system import SystemOperation
 
-from ..server.images import register, tick
+from ..server.images import pack, register, tick
 from ..testing.test_determinism import Rerun
 
 MACHINES: tuple[type[StateMachine], ...] = (
-    BarrierMachine, LatchMachine, QueueMachine, ReadWriteLockMachine, SemaphoreMachine,
+    BarrierMachine, GroupMachine, LatchMachine, QueueMachine, ReadWriteLockMachine,
+    SemaphoreMachine, TopicMachine,
 )  # fmt: skip
 TERMS: dict[type[StateMachine], list[list[object]]] = {
     BarrierMachine: [[3], [None], [4]],
+    GroupMachine: [[{"x": [1]}], [{}], [7]],
     LatchMachine: [[20], [None]],
     QueueMachine: [[]],
     ReadWriteLockMachine: [[True], [False], [False]],
     SemaphoreMachine: [[2], [2], [None], [3]],
+    TopicMachine: [[]],
 }
 VALUES: tuple[type[StateMachine], ...] = (
     BooleanMachine, ListMachine, MapMachine, MultiMapMachine, ReferenceMachine, SetMachine,
@@ -64,8 +70,16 @@ def arguments(
         "put": [value],
         "put_back": [claim, rng.choice([[number, value, 1], [1, value, 2], 7]), 3],
         "count_down": [rng.choice([1, 1, 2, 0]), 20],
+        "update": [claim, rng.choice([{}, {"y": value}, {1: 2}])],
+        "publish": [value],
     }
     return known.get(name, [])
+
+
+def together(calls: list[tuple[int, int, list[object]]]) -> tuple[int, int, list[object]]:
+    """The same calls once more, as a transaction."""
+    steps = [[resource, id_, pack(args)] for resource, id_, args in calls]
+    return 0, SystemOperation.TRANSACT, [[], steps]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,6 +99,8 @@ def test_the_machines_of_coordination_are_honest(seed: int) -> None:
                 machine, resource, ids = rng.choice(opened)
                 name = rng.choice(list(ids))
                 calls.append((resource, ids[name], arguments(machine, name, rng, number)))
+            if number % 2:
+                calls.append(together(calls))
             rerun.call(*calls, seconds=rng.random())
             if number % 40 == 20:
                 rerun.session, rerun.sequence = rerun.log.next_index, 0

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from copycat.errors import ConflictError, Rejected
 from copycat.machine import StateMachine, attach, bound_operations, type_name_of
-from copycat.resources import BUILT_IN_MACHINES, LockMachine, LongMachine, MapMachine
+from copycat.resources import (
+    BUILT_IN_MACHINES,
+    LockMachine,
+    LongMachine,
+    MapMachine,
+    QueueMachine,
+)
 from copycat.serializer import Serializer
 
 
@@ -163,6 +170,23 @@ def test_map_update_validates_before_it_changes() -> None:
     with pytest.raises(TypeError):
         run("update", [["a", 1], [["unhashable"], 2]])
     assert run("size") == 0
+
+
+def test_what_has_no_order_or_no_hash_is_refused_where_it_would_matter() -> None:
+    """A set comes in another order on each member, a signaling NaN cannot be compared (H48)."""
+    run = Runner(MapMachine())
+    for pairs in ({("a", 1), ("b", 2)}, [{"a", "b"}], {"ab": 1}, ["ab"], "ab", None):
+        with pytest.raises(Rejected):
+            run("update", pairs)
+    with pytest.raises(TypeError):
+        run("watch", b"w", [Decimal("sNaN")], None)
+    assert run("put", 1, "x") is None
+    assert run("size") == 1
+    queue = Runner(QueueMachine())
+    queue("put", 1)
+    for item in ({1, 2, "x"}, "123", (1, 1, 1)):
+        with pytest.raises(Rejected):
+            queue("put_back", b"c", item, 1)
 
 
 def test_map_tells_only_watchers_that_match() -> None:

@@ -13,6 +13,7 @@ from copycat.testing.disk import SimulatedDisk
 
 STATES = [HardState(1), HardState(1, "n1"), HardState(2, "n2"), HardState(7, "é" * 100)]
 STATES += [HardState(7, "é" * 100, 2**63), HardState(7, None, 1), HardState(8, "n1")]
+STATES += [HardState(9, None, 5, 9), HardState(9, "é" * 100, 0, 2**63)]
 
 
 def test_what_was_saved_is_read_back() -> None:

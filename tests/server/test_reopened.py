@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from copycat._core.codec import Frame
-from copycat._core.layout import Status
+from copycat._core.kernel import encode_run
+from copycat._core.layout import RUN_HEADER_SIZE, Kind, Status
 from copycat.errors import StorageError
 from copycat.machine import StateMachine, command
 from copycat.raft.ready import HardState
@@ -21,10 +23,11 @@ from copycat.serializer import Serializer
 from copycat.server.applier import Applier
 from copycat.server.hardstate import SLOT_OFFSETS, HardStateFile, _encode
 from copycat.server.snapshots import Snapshots
+from copycat.system import SystemOperation
 from copycat.testing.disk import SimulatedDisk
 
 from ..core.test_log import World as LogWorld
-from .images import LogWriter, commands, initialize, open_call, register, results_of, unpack
+from .images import LogWriter, commands, initialize, open_call, pack, register, results_of, unpack
 from .test_desk import World as DeskWorld
 from .world import Client, World
 
@@ -62,11 +65,13 @@ def test_a_snapshot_read_back_after_a_kill_survives_a_power_cut() -> None:
     with pytest.raises(StorageError):
         snapshots.save(20, 1, b"new")
     disk.fail = lambda operation, path: None
-    found = Snapshots(disk, b"c" * 16).newest()
-    assert found is not None and b"".join(found[1]) == b"new"
+    again = Snapshots(disk, b"c" * 16)
+    found = again.newest()
+    assert found is not None and b"".join(again.state(found)) == b"new"
     everything_unsynced_is_lost(disk)
-    again = Snapshots(disk, b"c" * 16).newest()
-    assert again is not None and (again[0], b"".join(again[1])) == (found[0], b"new")
+    again = Snapshots(disk, b"c" * 16)
+    assert again.newest() == found and b"".join(again.state(found)) == b"new"
+
 
 
 @pytest.mark.parametrize("batches", [1, 3, 40])
@@ -159,6 +164,23 @@ def test_a_nonsense_watch_is_refused_and_harms_nobody() -> None:
     applier.apply(log.batch(commands(2, 2, *bad, (resource, put, ["k", 1]))))
     results = results_of(applier.take().answers[-1])
     assert [result[0] for result in results] == [Status.REJECTED] * 3 + [Status.OK]
+
+
+def test_a_set_of_arguments_is_refused() -> None:
+    """Members iterate over it in different orders: as arguments, or as names of operations."""
+    applier, log, answer = opened(MapMachine, "copycat.map", "put", "get")
+    resource, (put, get) = unpack(answer[1:])
+    arguments: list[Any] = [{"key", "value"}, frozenset(("key", "value"))]
+    bad = [(resource, put, each) for each in arguments] + [(0, SystemOperation.CREATE, {"/x"})]
+    bad.append((0, SystemOperation.OPEN, ["/y", "copycat.map", 1, {"a", "b"}]))
+    applier.apply(log.batch(commands(2, 2, *bad)))
+    results = results_of(applier.take().answers[-1])
+    assert [result[0] for result in results] == [Status.REJECTED] * 3 + [Status.FAILED]
+    for each in arguments:
+        asked = encode_run(Kind.COMMAND, 0, 0, 0, [(resource, get, pack(each))])
+        (found,) = applier.query(asked, RUN_HEADER_SIZE, 1)
+        assert found[0] == Status.REJECTED
+    assert applier.executor.instance(resource).machine.table.serials == {}
 
 
 def test_malformed_frames_that_were_held_close_their_connection() -> None:

@@ -16,8 +16,9 @@ CLUSTER = b"c" * 16
 
 def newest(disk: SimulatedDisk, cluster: bytes = CLUSTER) -> tuple[SnapshotInfo, bytes] | None:
     """The newest snapshot and its whole state."""
-    found = Snapshots(disk, cluster).newest()
-    return None if found is None else (found[0], b"".join(found[1]))
+    snapshots = Snapshots(disk, cluster)
+    found = snapshots.newest()
+    return None if found is None else (found, b"".join(snapshots.state(found)))
 
 
 def test_the_newest_is_found_and_older_ones_go() -> None:
@@ -132,3 +133,18 @@ def test_a_snapshot_carries_its_configuration() -> None:
     assert data is not None
     target.receive(0, data, len(data))
     assert target.accept() == (info, [b"body"])
+
+
+def test_one_that_is_damaged_is_passed_over_for_who_can_do_without() -> None:
+    """Its name is told, nothing is removed, and an older one that is still there is taken."""
+    disk = SimulatedDisk()
+    snapshots = Snapshots(disk, CLUSTER)
+    old = snapshots.save(10, 1, b"old")
+    snapshots.keep([old.name])
+    new = snapshots.save(20, 1, b"new")
+    disk.open(new.name).pwrite(b"?", new.size - 1)
+    damaged: list[str] = []
+    assert Snapshots(disk, CLUSTER).newest(damaged) == old and damaged == [new.name]
+    assert disk.exists(new.name)
+    with pytest.raises(CorruptLogError):
+        Snapshots(disk, CLUSTER).newest()

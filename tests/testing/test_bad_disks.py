@@ -86,7 +86,7 @@ def test_a_member_that_does_not_say_what_is_wrong_is_found_out(
     plans = (
         Plan(seed, faults=("bit flip", "kill"), fault_every=0.3, snapshot_bytes=64 << 10,
              seconds=30.0, value_bytes=4000)
-        for seed in range(40118, 40122)
+        for seed in range(40118, 40130)  # chance decides which of them hits a snapshot
     )  # fmt: skip
     assert any(run(plan)[1].startswith("clear errors") for plan in plans)
 
@@ -106,11 +106,10 @@ def test_a_rotten_header_is_named_and_not_the_segment_before() -> None:
         path = sorted(each for each in host.disk.medium.names if each.startswith("log/"))[1]
         content = host.disk.medium.names[path]
         content.flip(72, 5)
-        stopped: list[BaseException | None] = []
-        sim._hosting.excuse = lambda host, error: (content.restore(), stopped.append(error)) != ()
+        host.is_damaged = True
         sim.restart(name)
-        assert sim._hosting.run(10, lambda: bool(stopped) and not host.is_up)
-        (error,) = stopped
-        assert isinstance(error, CorruptLogError)
-        assert (error.segment, error.offset) == (path, 0)
+        assert sim._hosting.run(10, lambda: host.running is not None)
+        assert host.running is not None and host.running.member is not None
+        error = host.running.member._store.damage
+        assert error is not None and (error.segment, error.offset) == (path, 0)
         sim.check()

@@ -164,20 +164,25 @@ def test_what_makes_no_sense_is_refused(
 
 def test_a_story_tells_who_leads_and_what_clients_were_told() -> None:
     """A life that is told is the same life; its lines are in the order of virtual time."""
-    told: list[str] = []
-    plan = draw(5, seconds=15.0)
-    report = Life(plan, told.append).live()
-    assert report.trace == Life(plan).live().trace
-    story = "\n".join(told)
-    for needed in (
+    missing = [
         "n1 starts", "n1 is up: term 0", "leads term 1", "leads no more", "members: n1, n2, n3",
         " is killed", "wish: ", "holds /lock, token ", "no more faults",
         "increment('/count') -> 1", "operations done since",
-    ):  # fmt: skip
-        assert needed in story, needed
-    assert " bytes" not in story and " dials " not in story
-    times = [float(line.split()[0]) for line in told]
-    assert times == sorted(times)
+    ]  # fmt: skip
+    for seed in range(5, 11):  # not every life has everything
+        told: list[str] = []
+        plan = draw(seed, seconds=15.0)
+        report = Life(plan, told.append).live()
+        if seed == 5:
+            assert report.trace == Life(plan).live().trace
+        story = "\n".join(told)
+        assert " bytes" not in story and " dials " not in story
+        times = [float(line.split()[0]) for line in told]
+        assert times == sorted(times)
+        missing = [needed for needed in missing if needed not in story]
+        if not missing:
+            break
+    assert not missing
     packets: list[str] = []
     Life(draw(5, seconds=2.0), packets.append, packets=True).live()
     assert any(" bytes" in line for line in packets)

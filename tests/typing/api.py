@@ -17,16 +17,23 @@ from copycat.resources import (
     AsyncQueue,
     AsyncReference,
     AsyncSet,
+    AsyncTopic,
     Claim,
+    GroupEvent,
+    GroupMember,
     MapEvent,
+    Membership,
+    Outcome,
     Resource,
     SetEvent,
     Taken,
+    TopicEvent,
+    Transaction,
     ValueEvent,
     stateful,
 )
 from copycat.scopes import Held
-from copycat.types import Consistency, Mode, SessionState, Versioned
+from copycat.types import Consistency, EventType, Mode, SessionState, Versioned
 
 
 class Bank(StateMachine):
@@ -223,3 +230,31 @@ def blocking() -> None:
         assert_type(bank, sync.Machine[Bank])
         assert_type(bank.call(Bank.names), list[str])
         bank.call(Bank.of, 5)  # type: ignore[arg-type]
+
+
+async def company(cc: Copycat) -> None:
+    """Topics, groups and transactions are typed as well."""
+    news: AsyncTopic[str] = cc.topic("/t")
+    assert_type(await news.publish("x", timeout=1), int)
+    await news.publish(1)  # type: ignore[arg-type]
+    async with news.subscribe() as messages:
+        async for message in messages:
+            assert_type(message, TopicEvent[str])
+            assert_type(message.value, str)
+    async with await cc.group("/g").join({"a": 1}) as me:
+        assert_type(me, Membership)
+        assert_type(me.token, int)
+        await me.update({"a": 2})
+    assert_type(await cc.group("/g").members(), list[GroupMember])
+    async for change in cc.group("/g").watch():
+        assert_type(change, GroupEvent)
+        assert_type(change.type, EventType)
+    async with cc.transaction(timeout=1) as tx:
+        assert_type(tx, Transaction)
+        paid = tx.machine("/bank", Bank).run(Bank.transfer, "ann", "bob", amount=5)
+        tx.machine("/bank", Bank).run(Bank.transfer, "ann", 5)  # type: ignore[arg-type]
+        assert_type(tx.long("/n").increment(), Outcome[int])
+        tx.map("/m").put("k", await tx.map("/m").get("k", 0))
+        tx.queue("/q").put("x")
+        tx.lock("/l").expect(me.token)
+    assert_type(paid.value, int)

@@ -6,6 +6,7 @@ The blocking twins of what is there; see `copycat.sync`.
 from __future__ import annotations
 
 import builtins
+from datetime import timedelta
 from typing import Any
 
 from ...handles import Copycat as AsyncCopycat
@@ -17,6 +18,7 @@ from .barrier import Barrier
 from .boolean import Boolean
 from .cluster import Cluster
 from .election import LeaderElection
+from .group import MembershipGroup
 from .latch import Latch
 from .list import List
 from .lock import Lock
@@ -30,6 +32,8 @@ from .rwlock import ReadWriteLock
 from .semaphore import Semaphore
 from .session import Session
 from .set import Set
+from .topic import Topic
+from .transaction import Transaction
 
 
 class Copycat(Client):
@@ -109,6 +113,18 @@ class Copycat(Client):
     def queue(self, path: str) -> Queue[Any]:
         """A queue whose items are not lost with their consumers."""
         return Queue(self._portal, self._async.queue(path))
+
+    def topic(self, path: str) -> Topic[Any]:
+        """Messages for everybody who subscribes, in one order."""
+        return Topic(self._portal, self._async.topic(path))
+
+    def group(self, path: str) -> MembershipGroup:
+        """Who is there: members with properties."""
+        return MembershipGroup(self._portal, self._async.group(path))
+
+    def transaction(self, *, timeout: float | timedelta | None = None) -> Transaction:
+        """Changes of several resources, all or none: ``with cc.transaction() as tx``."""
+        return Transaction(self._portal, self._async.transaction(timeout=timeout))
 
     def node(self, path: str) -> Node:
         """The node at ``path``."""
